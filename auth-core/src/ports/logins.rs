@@ -97,6 +97,9 @@ pub trait Logins: Send + Sync {
         limits: &PasswordLimits,
     ) -> Result<Reserved, StoreError>;
 
+    /// Takes one counted attempt back: its password was never looked at, because the hash queue was full.
+    async fn refund(&self, attempt: &AttemptKey, device: Option<DeviceHash>) -> Result<(), StoreError>;
+
     /// Counts one attempt of a logged-in user who must prove their password. `Some(wait)`: limited.
     async fn reserve_proof(&self, attempt: &AttemptKey, limits: &PasswordLimits) -> Result<Option<Duration>, StoreError>;
 
