@@ -2,7 +2,6 @@
 -- Every statement gates itself on meta.bucket_owner; the trigger below is the backstop for what forgets to.
 
 CREATE SCHEMA IF NOT EXISTS meta;   -- the migrator made it, for its own table
-CREATE SCHEMA IF NOT EXISTS shard;
 
 -- All 16384 rows. A active, F fenced (a move decides soon), I incoming, M moved. Absent or I: refuse.
 -- Half-full pages: a fence updates a range of rows at once and must stay HOT.
@@ -95,17 +94,15 @@ BEGIN
 END
 $$;
 
--- The application reads ownership and never writes it. Its rows in `shard` are its own.
+-- The application reads ownership and never writes it.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'tessera_app') THEN
-        GRANT USAGE ON SCHEMA meta, shard TO tessera_app;
+        GRANT USAGE ON SCHEMA meta TO tessera_app;
         GRANT SELECT ON ALL TABLES IN SCHEMA meta TO tessera_app;
         GRANT UPDATE (beat_at) ON meta.heartbeat TO tessera_app;
         GRANT INSERT ON meta.distrusted_key TO tessera_app;
         ALTER DEFAULT PRIVILEGES IN SCHEMA meta GRANT SELECT ON TABLES TO tessera_app;
-        ALTER DEFAULT PRIVILEGES IN SCHEMA shard GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO tessera_app;
-        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA shard TO tessera_app;
     END IF;
 END
 $$;
