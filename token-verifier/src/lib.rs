@@ -59,6 +59,7 @@
 //! [RFC 8037]: https://www.rfc-editor.org/rfc/rfc8037
 //! [RFC 9068]: https://www.rfc-editor.org/rfc/rfc9068
 #![deny(missing_docs)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod base64url;
 mod builder;
