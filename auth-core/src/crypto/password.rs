@@ -131,7 +131,8 @@ impl PasswordHasher {
     /// See [`HashError`].
     pub async fn hash(&self, password: &[u8], salt: [u8; SALT_BYTES]) -> Result<StoredPassword, HashError> {
         let (pepper_id, pepper) = self.inner.peppers.current();
-        let (cost, pepper, password) = (self.inner.cost, Zeroizing::new(*pepper), Zeroizing::new(password.to_vec()));
+        let (cost, pepper, password) =
+            (self.inner.cost, Zeroizing::new(*pepper), Zeroizing::new(password.to_vec()));
         let work = move |memory: &mut Vec<Block>| {
             let mut hash = Argon2id { cost, salt: salt.to_vec(), output: vec![0; OUTPUT_BYTES] };
             hash.output = compute(&hash, Some(&pepper), &password, memory)?.to_vec();
@@ -160,10 +161,13 @@ impl PasswordHasher {
         };
         let pepper = match stored.pepper_id {
             None => None,
-            Some(id) => Some(Zeroizing::new(*self.inner.peppers.get(id).ok_or(HashError::UnknownPepper(id))?)),
+            Some(id) => {
+                Some(Zeroizing::new(*self.inner.peppers.get(id).ok_or(HashError::UnknownPepper(id))?))
+            }
         };
         let needs_rehash = self.is_outdated(&row, stored.pepper_id);
-        let oversize_kib = if row.cost.memory_kib > self.inner.cost.memory_kib { row.cost.memory_kib } else { 0 };
+        let oversize_kib =
+            if row.cost.memory_kib > self.inner.cost.memory_kib { row.cost.memory_kib } else { 0 };
         let work = move |memory: &mut Vec<Block>| {
             let output = compute(&row, pepper.as_deref(), &password, memory)?;
             Ok(constant_time_eq(&output, &row.output))

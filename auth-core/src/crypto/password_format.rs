@@ -30,7 +30,10 @@ pub struct StoredPassword {
 /// Shows the pepper id only: a hash is what an attacker wants to take home.
 impl fmt::Debug for StoredPassword {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoredPassword").field("phc", &"[redacted]").field("pepper_id", &self.pepper_id).finish()
+        f.debug_struct("StoredPassword")
+            .field("phc", &"[redacted]")
+            .field("pepper_id", &self.pepper_id)
+            .finish()
     }
 }
 
@@ -113,7 +116,8 @@ fn parse_argon2id(text: &str) -> Result<Argon2id, BadStored> {
         return Err(Malformed);
     };
     let mut params = params.split(',');
-    let mut param = |name| params.next().and_then(|param| param.strip_prefix(name)).and_then(decimal).ok_or(Malformed);
+    let mut param =
+        |name| params.next().and_then(|param| param.strip_prefix(name)).and_then(decimal).ok_or(Malformed);
     let cost = Cost { memory_kib: param("m=")?, passes: param("t=")?, lanes: param("p=")? };
     if params.next().is_some() {
         return Err(Malformed);

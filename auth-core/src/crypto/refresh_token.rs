@@ -195,8 +195,14 @@ mod tests {
     fn vectors_are_frozen() {
         let sid: SessionId = "01a3185c-5000-8707-8005-070707070707".parse().unwrap();
         let vectors = [
-            (RefreshToken { kid: 1, sid, generation: 0, seed: [0; 16] }, "tsr_AQAAAAEBoxhcUACHB4AFBwcHBwcHAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAxZ8g0WHxuWO2GXkdbOM_GuJQYO7orZtzRgkeDKIcSAw"),
-            (RefreshToken { kid: 2, sid, generation: i64::MAX, seed: [0xFF; 16] }, "tsr_AQAAAAIBoxhcUACHB4AFBwcHBwcHf_______________________________G0tKV67bKHEgk_rddwceMCK-U97VCbdgPVVDgHl9aoo"),
+            (
+                RefreshToken { kid: 1, sid, generation: 0, seed: [0; 16] },
+                "tsr_AQAAAAEBoxhcUACHB4AFBwcHBwcHAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAxZ8g0WHxuWO2GXkdbOM_GuJQYO7orZtzRgkeDKIcSAw",
+            ),
+            (
+                RefreshToken { kid: 2, sid, generation: i64::MAX, seed: [0xFF; 16] },
+                "tsr_AQAAAAIBoxhcUACHB4AFBwcHBwcHf_______________________________G0tKV67bKHEgk_rddwceMCK-U97VCbdgPVVDgHl9aoo",
+            ),
         ];
         for (token, text) in vectors {
             assert_eq!(codec(RING).encode(&token).unwrap(), text);

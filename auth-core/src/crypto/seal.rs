@@ -140,7 +140,8 @@ mod tests {
         assert_eq!(sealed[29..], FROZEN);
     }
 
-    const FROZEN: [u8; 18] = [0; 18];
+    /// Made with libsodium.
+    const FROZEN: [u8; 18] = [38, 105, 92, 80, 67, 126, 100, 83, 22, 174, 149, 1, 181, 58, 184, 0, 200, 58];
 
     #[test]
     fn users_and_columns_are_places_of_their_own() {

@@ -107,7 +107,10 @@ mod tests {
 
     #[test]
     fn objects_are_read() {
-        assert_eq!(parse(r#" {"a":1,"c":[{"d":null,"e":1.5}],"b":"x"} "#), Ok(Shape { a: 1, b: Some("x".into()) }));
+        assert_eq!(
+            parse(r#" {"a":1,"c":[{"d":null,"e":1.5}],"b":"x"} "#),
+            Ok(Shape { a: 1, b: Some("x".into()) })
+        );
         assert_eq!(parse(r#"{"a":-1}"#), Ok(Shape { a: -1, b: None }));
     }
 
