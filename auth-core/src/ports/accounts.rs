@@ -25,7 +25,8 @@ pub struct NewAccount {
 pub struct StoredCredential {
     /// PHC string and pepper.
     pub password: StoredPassword,
-    /// The row's version, for compare-and-set.
+    /// Grows with every new password, and only then: a rehash of the same password leaves it, so that parallel logins
+    /// do not fail each other.
     pub version: i64,
 }
 

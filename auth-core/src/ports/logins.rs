@@ -70,7 +70,7 @@ pub struct Login {
     pub user_agent: String,
     /// The version of the credential that was verified: a password changed meanwhile fails the login.
     pub credential_version: i64,
-    /// A new hash of the same password, when parameters changed.
+    /// A new hash of the same password, when parameters changed; stored if nobody else did, without a new version.
     pub rehashed: Option<StoredPassword>,
     /// The counters to clear.
     pub attempt: AttemptKey,

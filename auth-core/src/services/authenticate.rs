@@ -1,0 +1,116 @@
+//! Who is calling: an access token, and whether its session is still alive.
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use shard_key::{SessionId, UserId};
+use tokio::sync::OnceCell;
+
+use super::{Keys, TokenSettings};
+use crate::crypto::access_token::{self, Expected};
+use crate::domain::{LiveSession, Principal, SessionLimits};
+use crate::ports::{CacheAnswer, Clock, SessionCache, Sessions, StoreError};
+
+/// Why the caller is nobody.
+#[derive(Debug)]
+pub enum AuthError {
+    /// The token is not ours, not valid now, or its session is over.
+    InvalidToken,
+    /// The session could not be looked up.
+    Store(StoreError),
+}
+
+/// What a valid token says; nobody has looked at the session yet. For calls whose own transaction does.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenSubject {
+    /// The user.
+    pub user_id: UserId,
+    /// The session.
+    pub session_id: SessionId,
+}
+
+/// Checks access tokens and their sessions.
+pub struct Authenticator {
+    keys: Arc<Keys>,
+    settings: TokenSettings,
+    sessions: Arc<dyn Sessions>,
+    cache: Arc<dyn SessionCache>,
+    limits: SessionLimits,
+    clock: Arc<dyn Clock>,
+    loads: Mutex<HashMap<SessionId, Arc<Load>>>,
+}
+
+/// One look at the primary, shared by everybody who asks for the session meanwhile.
+type Load = OnceCell<Option<LiveSession>>;
+
+impl Authenticator {
+    /// Wires the checks.
+    pub fn new(
+        keys: Arc<Keys>,
+        settings: TokenSettings,
+        sessions: Arc<dyn Sessions>,
+        cache: Arc<dyn SessionCache>,
+        limits: SessionLimits,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { keys, settings, sessions, cache, limits, clock, loads: Mutex::default() }
+    }
+
+    /// The caller, with a session that was live on its primary within the last minute.
+    pub async fn principal(&self, token: &str) -> Result<Principal, AuthError> {
+        let claims = self.claims(token)?;
+        let session = self.live(claims.sid).await?;
+        let session = session.filter(|s| s.user_id == claims.sub).ok_or(AuthError::InvalidToken)?;
+        Ok(Principal { user_id: session.user_id, session_id: session.id, roles: claims.roles })
+    }
+
+    /// The caller as the token alone tells it. Only for calls that check the session in their own transaction.
+    pub fn subject(&self, token: &str) -> Result<TokenSubject, AuthError> {
+        let claims = self.claims(token)?;
+        Ok(TokenSubject { user_id: claims.sub, session_id: claims.sid })
+    }
+
+    fn claims(&self, token: &str) -> Result<access_token::AccessClaims, AuthError> {
+        let set = self.keys.current();
+        let expected = Expected {
+            iss: &self.settings.issuer,
+            aud: &self.settings.audience,
+            now: self.clock.now().timestamp(),
+            leeway_s: self.settings.leeway_s,
+        };
+        access_token::verify(token, |kid| set.verifying_key(kid), &expected).map_err(|_| AuthError::InvalidToken)
+    }
+
+    async fn live(&self, id: SessionId) -> Result<Option<LiveSession>, AuthError> {
+        match self.cache.get(id).await {
+            CacheAnswer::Dead => return Ok(None),
+            CacheAnswer::Live(copy) if self.is_trusted(&copy) => return Ok(Some(copy)),
+            CacheAnswer::Live(_) | CacheAnswer::Nothing => {}
+        }
+        let session = self.load(id).await.map_err(AuthError::Store)?;
+        if let Some(session) = &session {
+            self.cache.put(session).await;
+        }
+        Ok(session)
+    }
+
+    fn is_trusted(&self, copy: &LiveSession) -> bool {
+        let now = self.clock.now();
+        now < copy.expires_at && now - copy.checked_at < self.limits.cache_trust
+    }
+
+    /// Single flight: one statement on the primary however many requests wait for the same session.
+    async fn load(&self, id: SessionId) -> Result<Option<LiveSession>, StoreError> {
+        let load = Arc::clone(self.lock_loads().entry(id).or_default());
+        let answer = load.get_or_try_init(|| self.sessions.get(id)).await.cloned();
+        // Whoever is done first takes the entry out: later callers look again instead of sharing an old answer.
+        let mut loads = self.lock_loads();
+        if loads.get(&id).is_some_and(|current| Arc::ptr_eq(current, &load)) {
+            loads.remove(&id);
+        }
+        answer
+    }
+
+    fn lock_loads(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<Load>>> {
+        self.loads.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
