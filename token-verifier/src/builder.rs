@@ -157,7 +157,9 @@ fn http_source(url: &str, plain_http: bool) -> Result<HttpJwks, BuildError> {
         "http" => return Err(BuildError::PlainHttp(url.to_owned())),
         _ => return Err(BuildError::Url(url.to_owned())),
     }
-    HttpJwks::new(parsed).map_err(|error| BuildError::Client(error.to_string()))
+    // A proxy would see, and could replace, keys that were meant not to leave this host.
+    let proxied = !is_loopback(&parsed);
+    HttpJwks::new(parsed, proxied).map_err(|error| BuildError::Client(error.to_string()))
 }
 
 fn is_loopback(url: &reqwest::Url) -> bool {

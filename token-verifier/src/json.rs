@@ -7,6 +7,10 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+/// The most members of one object, beside those that we read. Finding duplicates costs the square of it, and a header
+/// is read before anybody has proved anything.
+const MAX_MEMBERS: usize = 64;
+
 /// A string, borrowed from the input unless it has escapes.
 #[derive(Deserialize)]
 #[serde(transparent)]
@@ -32,8 +36,8 @@ pub(crate) struct Skipped<'a>(Vec<Cow<'a, str>>);
 impl<'a> Skipped<'a> {
     /// Skips the value of `name`.
     pub(crate) fn skip<A: MapAccess<'a>>(&mut self, name: Cow<'a, str>, map: &mut A) -> Result<(), A::Error> {
-        if self.0.contains(&name) {
-            return Err(A::Error::custom("duplicate member"));
+        if self.0.len() == MAX_MEMBERS || self.0.contains(&name) {
+            return Err(A::Error::custom("duplicate member, or too many"));
         }
         self.0.push(name);
         map.next_value::<serde::de::IgnoredAny>().map(drop)
@@ -54,9 +58,12 @@ pub(crate) enum Json {
 }
 
 impl Json {
-    /// The members of an object without duplicates.
+    /// The members of an object that has no duplicates and not too many.
     pub(crate) fn object(&self) -> Option<&[(String, Json)]> {
         let Self::Object(members) = self else { return None };
+        if members.len() > MAX_MEMBERS {
+            return None;
+        }
         let unique =
             members.iter().enumerate().all(|(i, (name, _))| members[..i].iter().all(|(n, _)| n != name));
         unique.then_some(members)

@@ -80,5 +80,5 @@ pub use claims::Claims;
 pub use clock::{Clock, SystemClock};
 pub use error::{CannotDecide, InvalidToken, VerifyError};
 pub use layer::{VerifyLayer, VerifyService};
-pub use source::{FetchError, FetchFuture, Fetched, HttpJwks, JwksSource};
+pub use source::{FetchError, FetchFuture, Fetched, JwksSource};
 pub use verifier::Verifier;

@@ -1,6 +1,5 @@
 //! Where key sets come from: a small trait, and its everyday implementation over HTTP.
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -57,20 +56,20 @@ pub trait JwksSource: Send + Sync + 'static {
 }
 
 /// Fetches from a URL with a conditional GET. Follows no redirect: the place that keys come from is configured.
-#[derive(Clone)]
-pub struct HttpJwks {
+pub(crate) struct HttpJwks {
     client: reqwest::Client,
     url: reqwest::Url,
 }
 
 impl HttpJwks {
-    pub(crate) fn new(url: reqwest::Url) -> Result<Self, reqwest::Error> {
+    /// `proxied`: whether `HTTP_PROXY` and its kin apply.
+    pub(crate) fn new(url: reqwest::Url, proxied: bool) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(FETCH_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(concat!("tessera-token-verifier/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+            .user_agent(concat!("tessera-token-verifier/", env!("CARGO_PKG_VERSION")));
+        let client = if proxied { client } else { client.no_proxy() }.build()?;
         Ok(Self { client, url })
     }
 
@@ -101,12 +100,6 @@ impl HttpJwks {
 impl JwksSource for HttpJwks {
     fn fetch<'a>(&'a self, etag: Option<&'a str>) -> FetchFuture<'a> {
         Box::pin(self.get(etag))
-    }
-}
-
-impl fmt::Debug for HttpJwks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HttpJwks({})", self.url)
     }
 }
 

@@ -1,7 +1,11 @@
 //! The verifiers of `interop/` (PyJWT, jose) against tokens made here: they accept what we accept, and refuse with
 //! exit 1 what we refuse; a key server that fails makes them exit 2. Ignored by default: `interop/README.md` says
 //! how to set them up.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests; other libraries read the real clock"
+)]
 
 mod common;
 

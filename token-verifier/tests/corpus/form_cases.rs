@@ -134,6 +134,8 @@ pub fn headers(cases: &mut Vec<Case>) {
         case(other, Header);
     }
     case("{}", Algorithm);
+    let many: String = (0..65).map(|n| format!(r#","{n}":1"#)).collect();
+    case(&format!(r#"{{"alg":"EdDSA","typ":"at+jwt","kid":"{KID}"{many}}}"#), Header);
     let mut not_utf8 = header(KID).into_bytes();
     not_utf8.splice(1..1, *b"\"a\":\"\xff\",");
     cases.push(("header not UTF-8".to_owned(), sign(&key(1), not_utf8, claims().to_string()), Header));
