@@ -1,0 +1,243 @@
+//! Which parts a cluster has, what they are called and where they listen. Pure, but for picking free ports.
+
+use std::net::TcpListener;
+
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::spec::{ClusterSpec, Ports};
+
+const DIRECTORY_PORT: u16 = 5600;
+const REDIS_PORT: u16 = 7600;
+const NODE_PORT: u16 = 3002;
+const STEP: u16 = 10;
+const MOST_SHARDS: u16 = 9;
+const MOST_REPLICAS: u16 = 9;
+const MOST_NODES: u16 = 50;
+const REDIS_BUS: u16 = 10_000;
+/// Redis masters; each has one replica.
+pub(crate) const REDIS_MASTERS: u16 = 3;
+/// Below the ephemeral ranges of Linux and macOS: no outgoing connection takes one of these meanwhile.
+const FREE_PORTS: std::ops::Range<u16> = 20_000..32_000;
+const FREE_PORT_TRIES: u32 = 2_000;
+
+/// What a part is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum Kind {
+    /// The directory database.
+    Directory,
+    /// A shard's first primary.
+    ShardPrimary {
+        /// Which shard.
+        shard: u16,
+    },
+    /// A shard's replica.
+    ShardReplica {
+        /// Which shard.
+        shard: u16,
+        /// Which of its replicas.
+        replica: u16,
+    },
+    /// A Redis server.
+    Redis {
+        /// Which one.
+        number: u16,
+    },
+    /// An auth node.
+    Node {
+        /// Which one.
+        number: u16,
+    },
+}
+
+/// One part with its ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The name for `kill`, `logs` and the others.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Where it listens.
+    pub port: u16,
+    /// Redis: the cluster bus. A node: the ops listener.
+    pub second_port: Option<u16>,
+}
+
+impl Kind {
+    /// The part's name (NAMES, The local cluster).
+    pub fn name(self) -> String {
+        match self {
+            Self::Directory => "directory".into(),
+            Self::ShardPrimary { shard } => format!("shard-{shard}-primary"),
+            Self::ShardReplica { shard, replica } => format!("shard-{shard}-replica-{replica}"),
+            Self::Redis { number } => format!("redis-{number}"),
+            Self::Node { number } => format!("node-{number}"),
+        }
+    }
+
+    /// The shard whose data it holds.
+    pub fn shard(self) -> Option<u16> {
+        match self {
+            Self::ShardPrimary { shard } | Self::ShardReplica { shard, .. } => Some(shard),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a PostgreSQL server.
+    pub fn is_postgres(self) -> bool {
+        matches!(self, Self::Directory) || self.shard().is_some()
+    }
+
+    /// The fixed ports. A shard's keep theirs whatever the number of replicas, so that kept data fits.
+    fn fixed_ports(self) -> (u16, Option<u16>) {
+        match self {
+            Self::Directory => (DIRECTORY_PORT, None),
+            Self::ShardPrimary { shard } => (DIRECTORY_PORT + shard, None),
+            Self::ShardReplica { shard, replica } => (DIRECTORY_PORT + STEP * replica + shard, None),
+            Self::Redis { number } => (REDIS_PORT + number - 1, Some(REDIS_PORT + number - 1 + REDIS_BUS)),
+            Self::Node { number } => {
+                let port = NODE_PORT + STEP * (number - 1);
+                (port, Some(port + 1))
+            }
+        }
+    }
+
+    fn needs_second_port(self) -> bool {
+        matches!(self, Self::Redis { .. } | Self::Node { .. })
+    }
+}
+
+/// The parts of a cluster, in the order they are shown.
+pub(crate) fn plan(spec: &ClusterSpec) -> Result<Vec<Part>> {
+    check(spec)?;
+    let mut picker = PortPicker::default();
+    let place = |kind: Kind| {
+        let (port, second_port) = match spec.ports {
+            Ports::Fixed => kind.fixed_ports(),
+            Ports::Free => (picker.pick()?, kind.needs_second_port().then(|| picker.pick()).transpose()?),
+        };
+        Ok(Part { name: kind.name(), kind, port, second_port })
+    };
+    kinds(spec).into_iter().map(place).collect()
+}
+
+fn kinds(spec: &ClusterSpec) -> Vec<Kind> {
+    let shard = |shard| {
+        let replicas = (1..=spec.replicas).map(move |replica| Kind::ShardReplica { shard, replica });
+        std::iter::once(Kind::ShardPrimary { shard }).chain(replicas)
+    };
+    let redis = if spec.redis { REDIS_MASTERS * 2 } else { 0 };
+    let mut kinds = vec![Kind::Directory];
+    kinds.extend((1..=spec.shards).flat_map(shard));
+    kinds.extend((1..=redis).map(|number| Kind::Redis { number }));
+    kinds.extend((1..=spec.nodes).map(|number| Kind::Node { number }));
+    kinds
+}
+
+fn check(spec: &ClusterSpec) -> Result<()> {
+    if !(1..=MOST_SHARDS).contains(&spec.shards) {
+        return Err(Error::new(format!("a local cluster has 1 to {MOST_SHARDS} shards")));
+    }
+    if spec.replicas > MOST_REPLICAS {
+        return Err(Error::new(format!("a local shard has at most {MOST_REPLICAS} replicas")));
+    }
+    if spec.nodes > MOST_NODES {
+        return Err(Error::new(format!("a local cluster has at most {MOST_NODES} nodes")));
+    }
+    if spec.nodes > 0 && !spec.redis {
+        return Err(Error::new(
+            "nodes need Redis to be configured: start it, and kill it to see them without",
+        ));
+    }
+    Ok(())
+}
+
+/// Fails with a sentence if somebody listens where a part is to listen.
+pub(crate) fn check_ports_free(parts: &[Part]) -> Result<()> {
+    for part in parts {
+        for port in std::iter::once(part.port).chain(part.second_port) {
+            if let Err(cause) = TcpListener::bind(("127.0.0.1", port)) {
+                return Err(Error::new(format!(
+                    "port {port}, which {} needs, cannot be used: {cause}",
+                    part.name
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Hands out each free port once.
+#[derive(Default)]
+struct PortPicker {
+    taken: Vec<u16>,
+}
+
+impl PortPicker {
+    fn pick(&mut self) -> Result<u16> {
+        for _ in 0..FREE_PORT_TRIES {
+            let port = rand::rng().random_range(FREE_PORTS);
+            if !self.taken.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                self.taken.push(port);
+                return Ok(port);
+            }
+        }
+        Err(Error::new("there is no free port on this machine"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_cluster_has_the_agreed_names_and_ports() {
+        let parts = plan(&ClusterSpec::default().ports(Ports::Fixed)).unwrap();
+        let shown: Vec<String> = parts.iter().map(|p| format!("{}:{}", p.name, p.port)).collect();
+        let expected = "directory:5600 shard-1-primary:5601 shard-1-replica-1:5611 shard-2-primary:5602 \
+                        shard-2-replica-1:5612 shard-3-primary:5603 shard-3-replica-1:5613 redis-1:7600 redis-2:7601 \
+                        redis-3:7602 redis-4:7603 redis-5:7604 redis-6:7605 node-1:3002 node-2:3012";
+        assert_eq!(shown.join(" "), expected);
+        assert_eq!(parts.last().unwrap().second_port, Some(3013));
+    }
+
+    #[test]
+    fn no_fixed_port_is_given_twice() {
+        let spec = ClusterSpec::default().ports(Ports::Fixed).shards(9).replicas(9).nodes(50);
+        let parts = plan(&spec).unwrap();
+        let mut ports: Vec<u16> =
+            parts.iter().flat_map(|p| std::iter::once(p.port).chain(p.second_port)).collect();
+        let count = ports.len();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), count);
+    }
+
+    #[test]
+    fn free_ports_differ() {
+        let parts = plan(&ClusterSpec::default()).unwrap();
+        let mut ports: Vec<u16> =
+            parts.iter().flat_map(|p| std::iter::once(p.port).chain(p.second_port)).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 15 + 8);
+    }
+
+    #[test]
+    fn a_busy_port_is_named_with_its_part() {
+        let busy = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = busy.local_addr().unwrap().port();
+        let part = Part { name: "directory".into(), kind: Kind::Directory, port, second_port: None };
+        let sentence = check_ports_free(&[part]).unwrap_err().to_string();
+        assert!(sentence.contains(&port.to_string()) && sentence.contains("directory"));
+    }
+
+    #[test]
+    fn impossible_sizes_are_refused() {
+        assert!(plan(&ClusterSpec::default().shards(0)).is_err());
+        assert!(plan(&ClusterSpec::default().shards(10)).is_err());
+        assert!(plan(&ClusterSpec::default().redis(false)).is_err());
+    }
+}

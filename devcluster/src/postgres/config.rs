@@ -1,0 +1,120 @@
+//! The settings of a local server, as text. Pure.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::ADMIN;
+use crate::plan::Part;
+
+/// Included at the end of `postgresql.conf`, written anew at every start.
+pub(super) const FILE: &str = "tessera.conf";
+/// From two replicas on, a commit waits for any one of them.
+const SYNCHRONOUS_FROM: usize = 2;
+
+const COMMON: &str = "\
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+max_connections = 120
+shared_buffers = 32MB
+dynamic_shared_memory_type = mmap
+fsync = on
+synchronous_commit = on
+full_page_writes = on
+wal_level = logical
+hot_standby = on
+max_prepared_transactions = 0
+max_wal_senders = 12
+max_replication_slots = 24
+max_slot_wal_keep_size = 1GB
+max_wal_size = 256MB
+min_wal_size = 64MB
+wal_receiver_status_interval = 1s
+wal_retrieve_retry_interval = 200ms
+wal_receiver_timeout = 5s
+wal_sender_timeout = 5s
+tcp_keepalives_idle = 5
+jit = off
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_line_prefix = '%m [%p] '
+log_min_error_statement = panic
+password_encryption = 'scram-sha-256'
+";
+
+/// What a replica follows.
+pub(super) struct Upstream<'a> {
+    pub primary_port: u16,
+    pub passfile: &'a Path,
+}
+
+/// All settings of one server.
+pub(super) fn configuration(part: &Part, replicas: &[Part], upstream: Option<&Upstream<'_>>) -> String {
+    let mut text = format!("# Written by devcluster at every start.\n{COMMON}port = {}\n", part.port);
+    text.push_str(&setting("cluster_name", &part.name));
+    text.push_str(&setting("synchronous_standby_names", &synchronous_names(replicas)));
+    if let Some(upstream) = upstream {
+        text.push_str(&setting("primary_conninfo", &conninfo(&part.name, upstream)));
+        text.push_str(&setting("primary_slot_name", &slot(&part.name)));
+    }
+    text
+}
+
+/// The name of the slot through which a server follows.
+pub(super) fn slot(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+/// Named one by one, so that no stranger can acknowledge a commit.
+fn synchronous_names(replicas: &[Part]) -> String {
+    if replicas.len() < SYNCHRONOUS_FROM {
+        return String::new();
+    }
+    let names: Vec<String> = replicas.iter().map(|part| format!("\"{}\"", part.name)).collect();
+    format!("ANY 1 ({})", names.join(", "))
+}
+
+fn conninfo(name: &str, upstream: &Upstream<'_>) -> String {
+    let passfile = upstream.passfile.display().to_string().replace('\\', "\\\\").replace('\'', "\\'");
+    let port = upstream.primary_port;
+    format!("host=127.0.0.1 port={port} user={ADMIN} passfile='{passfile}' application_name={name}")
+}
+
+fn setting(key: &str, value: &str) -> String {
+    let mut line = String::new();
+    let _infallible = writeln!(line, "{key} = '{}'", value.replace('\'', "''"));
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Kind;
+
+    fn part(kind: Kind) -> Part {
+        Part { name: kind.name(), kind, port: 5601, second_port: None }
+    }
+
+    #[test]
+    fn one_replica_is_asynchronous_and_two_are_named() {
+        let replicas = [1, 2].map(|replica| part(Kind::ShardReplica { shard: 1, replica }));
+        assert_eq!(synchronous_names(&replicas[..1]), "");
+        assert_eq!(synchronous_names(&replicas), r#"ANY 1 ("shard-1-replica-1", "shard-1-replica-2")"#);
+    }
+
+    #[test]
+    fn durability_is_on_and_sockets_are_off() {
+        let text = configuration(&part(Kind::Directory), &[], None);
+        for line in ["fsync = on", "synchronous_commit = on", "unix_socket_directories = ''", "port = 5601"] {
+            assert!(text.lines().any(|l| l == line), "{line}");
+        }
+        assert!(!text.contains("primary_conninfo"));
+    }
+
+    #[test]
+    fn a_passfile_with_quotes_survives_both_kinds_of_quoting() {
+        let upstream = Upstream { primary_port: 1, passfile: Path::new("/it's here/pgpass") };
+        let text = configuration(&part(Kind::ShardReplica { shard: 1, replica: 1 }), &[], Some(&upstream));
+        assert!(text.contains(r"passfile=''/it\''s here/pgpass''"), "{text}");
+        assert!(text.contains("primary_slot_name = 'shard_1_replica_1'"));
+    }
+}
