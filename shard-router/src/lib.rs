@@ -1,1 +1,53 @@
-//! Placeholder.
+//! From a bucket to a connection: which shard owns it, and an exclusive connection to that shard.
+//!
+//! Two halves. *Deciding* is pure: [`BucketMap`], [`Hint`], [`Ownership`], [`gated!`]. *Reaching* is
+//! [`Router`]: pools, health, the polled directory. The map may be of any age: every statement asks the shard
+//! itself ([`gated!`]), and the shard's answer repairs the map. Nothing here is needed for safety.
+//!
+//! A caller's loop: `place` → `primary` → gated statement → [`Ownership::from_row`] (or
+//! [`Ownership::from_error`]) → on `Elsewhere(hint)` [`Router::redirected`] and again, at most
+//! [`MAX_HOPS`] times; on `Fenced` give the connection back, [`Router::fence_wait`], sleep 1–5 ms, again, for
+//! at most [`MAX_FENCE_WAIT`].
+//!
+//! This crate knows nothing of users: its SQL is about `directory.*` and `meta.*` only.
+#![deny(missing_docs)]
+
+mod bulkhead;
+pub mod directory;
+#[doc(hidden)]
+pub mod gate;
+mod health;
+mod map;
+pub mod migrate;
+mod ownership;
+mod plan;
+mod poll;
+mod pool;
+mod router;
+mod server;
+mod shards;
+
+pub use bulkhead::{FenceFull, FencePermit, MAX_WAITERS_PER_BUCKET, MAX_WAITERS_PER_SHARD};
+pub use map::{BucketMap, Hint, MAX_EPOCH, Placement, ShardId};
+pub use ownership::{OwnerState, Ownership, SQLSTATE_BUCKET_CHANGED, SQLSTATE_ELSEWHERE, SQLSTATE_FENCED};
+pub use plan::first_placement;
+pub use pool::{Conn, PoolError, PoolStatus, Role};
+pub use router::{
+    CheckError, DirectoryProblem, DirectoryStatus, DiskProblem, Router, RouterConfig, RouterStatus,
+    StartError,
+};
+pub use server::{Address, Login, plain_options, request_options};
+pub use shard_key;
+pub use shards::{ServerStatus, ShardStatus};
+
+use std::time::Duration;
+
+/// Redirects that one request follows before it answers "unavailable" (invariant I8).
+pub const MAX_HOPS: u32 = 3;
+/// How long one request waits for a fenced bucket, all sleeps together.
+pub const MAX_FENCE_WAIT: Duration = Duration::from_millis(500);
+
+/// A tenth up or down, so that nodes and connections do not act in step.
+pub(crate) fn jitter(duration: Duration) -> Duration {
+    duration.mul_f64(rand::random_range(0.9..1.1))
+}

@@ -1,0 +1,226 @@
+//! One pool for each server and role, of connections that are either proven idle or closed.
+//!
+//! A future dropped in the middle of a statement leaves its connection busy. Such a connection must not be
+//! handed to the next caller, so only [`Conn::release`] gives one back; everything else closes it. There is
+//! no ping on checkout (40 µs each): connections retire by age and by error.
+
+use crate::map::ShardId;
+use crate::server::{Address, Login, request_options};
+use deadpool::managed::{self, Metrics, Object, QueueMode, RecycleError, RecycleResult, Timeouts};
+use serde::Serialize;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// What a server is to its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Takes writes and security decisions.
+    Primary,
+    /// Serves reads that may be up to 1 s old.
+    Replica,
+}
+
+impl Role {
+    /// The metric label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+        }
+    }
+}
+
+/// No connection, for now. Every variant means "unavailable", never a verdict about a user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// All connections stayed busy for the whole checkout limit.
+    #[error("no free connection in time")]
+    Timeout,
+    /// The server cannot be reached or refused us; what it said.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// The map names a shard that the directory's list does not have (yet).
+    #[error("shard {0} is not in the directory's list")]
+    UnknownShard(ShardId),
+}
+
+/// Limits of the pools of a router.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolLimits {
+    /// Connections to one server at most.
+    pub pool_size: usize,
+    /// How long a caller waits for a free connection.
+    pub checkout_timeout: Duration,
+    /// How long making a new connection may take.
+    pub connect_timeout: Duration,
+    /// Age at which a connection is replaced, ± a tenth.
+    pub max_age: Duration,
+}
+
+/// An exclusive connection. Give it back with [`release`](Self::release) after a success; a plain drop
+/// closes it, which is right after an error and for a request that was cancelled half-way.
+pub struct Conn {
+    object: Option<Object<Manager>>,
+    role: Role,
+    _fallback: Option<OwnedSemaphorePermit>,
+}
+
+impl Conn {
+    /// Whether this is the primary or a replica.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Gives the connection back to its pool. Inside a transaction it is closed instead.
+    pub fn release(mut self) {
+        if let Some(object) = self.object.take() {
+            if object.connection.is_in_transaction() {
+                drop(Object::take(object));
+            }
+        }
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            drop(Object::take(object));
+        }
+    }
+}
+
+impl Deref for Conn {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.object.as_ref().expect("only release and drop take it").connection
+    }
+}
+
+impl DerefMut for Conn {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.object.as_mut().expect("only release and drop take it").connection
+    }
+}
+
+impl fmt::Debug for Conn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn").field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// The connections to one server.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    pool: managed::Pool<Manager>,
+    shard_label: String,
+    role: Role,
+}
+
+/// A snapshot of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PoolStatus {
+    /// Connections allowed.
+    pub max_size: usize,
+    /// Connections open.
+    pub size: usize,
+    /// Of these, idle.
+    pub idle: usize,
+    /// Callers waiting for one.
+    pub waiting: usize,
+}
+
+impl Pool {
+    pub(crate) fn new(
+        shard: ShardId,
+        role: Role,
+        address: &Address,
+        login: &Login,
+        limits: PoolLimits,
+    ) -> Self {
+        let manager = Manager { options: request_options(address, login), max_age: limits.max_age };
+        let timeouts = Timeouts {
+            wait: Some(limits.checkout_timeout),
+            create: Some(limits.connect_timeout),
+            recycle: None,
+        };
+        let pool = managed::Pool::builder(manager)
+            .max_size(limits.pool_size)
+            .queue_mode(QueueMode::Lifo)
+            .timeouts(timeouts)
+            .runtime(deadpool::Runtime::Tokio1)
+            .build()
+            .expect("a runtime is given, the only thing build() asks for");
+        Self { pool, shard_label: shard.to_string(), role }
+    }
+
+    pub(crate) async fn get(&self, fallback: Option<OwnedSemaphorePermit>) -> Result<Conn, PoolError> {
+        let started = Instant::now();
+        let outcome = self.pool.get().await;
+        metrics::histogram!("tessera_pool_wait_seconds", "shard" => self.shard_label.clone(), "role" => self.role.label())
+            .record(started.elapsed().as_secs_f64());
+        match outcome {
+            Ok(object) => Ok(Conn { object: Some(object), role: self.role, _fallback: fallback }),
+            Err(managed::PoolError::Timeout(managed::TimeoutType::Wait)) => Err(PoolError::Timeout),
+            Err(managed::PoolError::Timeout(_)) => Err(PoolError::Connect("timed out".to_owned())),
+            Err(other) => Err(PoolError::Connect(other.to_string())),
+        }
+    }
+
+    pub(crate) fn resize(&self, max_size: usize) {
+        self.pool.resize(max_size);
+    }
+
+    /// Refuses new callers and closes idle connections; those in use close when they come back.
+    pub(crate) fn close(&self) {
+        self.pool.close();
+    }
+
+    /// Closes what is idle: after a fail-over nothing old is worth keeping.
+    pub(crate) fn drop_idle(&self) {
+        self.pool.retain(|_, _| false);
+    }
+
+    pub(crate) fn status(&self) -> PoolStatus {
+        let status = self.pool.status();
+        PoolStatus {
+            max_size: status.max_size,
+            size: status.size,
+            idle: status.available,
+            waiting: status.waiting,
+        }
+    }
+}
+
+/// A pooled connection and when it retires.
+#[derive(Debug)]
+pub(crate) struct Pooled {
+    connection: PgConnection,
+    retires_at: Instant,
+}
+
+pub(crate) struct Manager {
+    options: PgConnectOptions,
+    max_age: Duration,
+}
+
+impl managed::Manager for Manager {
+    type Type = Pooled;
+    type Error = sqlx::Error;
+
+    async fn create(&self) -> Result<Pooled, sqlx::Error> {
+        let connection = self.options.connect().await?;
+        Ok(Pooled { connection, retires_at: Instant::now() + crate::jitter(self.max_age) })
+    }
+
+    async fn recycle(&self, pooled: &mut Pooled, _: &Metrics) -> RecycleResult<sqlx::Error> {
+        if Instant::now() < pooled.retires_at { Ok(()) } else { Err(RecycleError::message("retired by age")) }
+    }
+}

@@ -1,0 +1,464 @@
+//! The one handle of this crate: places buckets, hands out connections, keeps itself up to date.
+
+use crate::bulkhead::{Bulkhead, FenceFull, FencePermit};
+use crate::directory::sql;
+use crate::directory::{
+    BadSection, Directory, DiskError, Fingerprints, KeyMismatch, Snapshot, distrusted_kids,
+};
+use crate::map::{BucketMap, Hint, Placement, ShardId};
+use crate::migrate::{applied_shard_migrations, embedded_shard_migrations};
+use crate::ownership::Ownership;
+use crate::poll::{self, Sections};
+use crate::pool::{Conn, PoolError, PoolLimits};
+use crate::server::{Address, Login};
+use crate::shards::{self, Reach, ShardStatus, Shards};
+use arc_swap::ArcSwap;
+use serde::Serialize;
+use shard_key::Bucket;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+
+/// What a router needs to know. Every limit has a default ([`RouterConfig::new`]).
+#[derive(Clone, Debug)]
+pub struct RouterConfig {
+    /// The directory database.
+    pub directory: Address,
+    /// Our role on the directory and on every shard.
+    pub login: Login,
+    /// Where the last good sections of the directory are kept.
+    pub state_dir: PathBuf,
+    /// Connections to each server at most.
+    pub pool_size: usize,
+    /// How long a caller waits for a free connection.
+    pub checkout_timeout_ms: u64,
+    /// How long making a connection may take.
+    pub connect_timeout_ms: u64,
+    /// Age at which a connection is replaced, ± a tenth.
+    pub connection_max_age_ms: u64,
+    /// How often versions are polled, ± a tenth.
+    pub poll_interval_ms: u64,
+    /// How often everything is read again, changed or not.
+    pub full_read_interval_ms: u64,
+    /// How long one poll may take.
+    pub directory_timeout_ms: u64,
+    /// How often each shard's distrusted keys are read.
+    pub distrusted_interval_ms: u64,
+}
+
+impl RouterConfig {
+    /// The defaults around these four.
+    #[must_use]
+    pub fn new(directory: Address, login: Login, state_dir: PathBuf, pool_size: usize) -> Self {
+        Self {
+            directory,
+            login,
+            state_dir,
+            pool_size,
+            checkout_timeout_ms: 250,
+            connect_timeout_ms: 1_000,
+            connection_max_age_ms: 600_000,
+            poll_interval_ms: 1_000,
+            full_read_interval_ms: 60_000,
+            directory_timeout_ms: 2_000,
+            distrusted_interval_ms: 30_000,
+        }
+    }
+
+    fn limits(&self) -> PoolLimits {
+        PoolLimits {
+            pool_size: self.pool_size,
+            checkout_timeout: Duration::from_millis(self.checkout_timeout_ms),
+            connect_timeout: Duration::from_millis(self.connect_timeout_ms),
+            max_age: Duration::from_millis(self.connection_max_age_ms),
+        }
+    }
+}
+
+/// Why a router cannot start: it knows of no shards, neither from the directory nor from the disk.
+#[derive(Debug, thiserror::Error)]
+#[error("no directory to start from: the directory says: {directory}; the copy on disk: {disk}")]
+pub struct StartError {
+    /// What became of asking the directory.
+    pub directory: DirectoryProblem,
+    /// What became of reading the copy.
+    pub disk: DiskProblem,
+}
+
+/// Why the directory gave no topology.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryProblem {
+    /// It did not answer.
+    #[error("{0}")]
+    Unreachable(#[from] sqlx::Error),
+    /// It answered with something that cannot be used.
+    #[error("{0}")]
+    Bad(#[from] BadSection),
+}
+
+/// Why the disk gave no topology.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskProblem {
+    /// There is no copy.
+    #[error("there is none")]
+    Absent,
+    /// It is damaged or cannot be read.
+    #[error("{0}")]
+    Unreadable(#[from] DiskError),
+    /// It is whole, and cannot be used.
+    #[error("{0}")]
+    Bad(#[from] BadSection),
+}
+
+/// Why a node must not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// A permanent key is not the one that the data was written with.
+    #[error("{place}: {source}")]
+    Key {
+        /// `directory` or `shard 2`.
+        place: String,
+        /// Which key, and both fingerprints.
+        source: KeyMismatch,
+    },
+    /// A shard's applied migrations are not those embedded in this binary.
+    #[error("shard {shard}: its schema differs from this binary's at migration {version}")]
+    Schema {
+        /// Which shard.
+        shard: ShardId,
+        /// The first migration that is missing, altered or unknown.
+        version: i64,
+    },
+    /// A shard answered with an error that is no outage.
+    #[error("shard {shard}: {source}")]
+    Database {
+        /// Which shard.
+        shard: ShardId,
+        /// What it said.
+        source: sqlx::Error,
+    },
+}
+
+/// The state of the directory as seen from here.
+#[derive(Clone, Debug, Serialize)]
+pub struct DirectoryStatus {
+    /// Whether the last poll succeeded.
+    pub up: bool,
+    /// Version of the topology held.
+    pub topology_version: i64,
+    /// Version of the keys held.
+    pub keys_version: i64,
+    /// Time since the last successful poll.
+    pub age_ms: u64,
+    /// Sections whose newest version is being ignored because it is bad.
+    pub quarantined: Vec<&'static str>,
+}
+
+/// Everything that this node sees, for `/health/dependencies`.
+#[derive(Clone, Debug, Serialize)]
+pub struct RouterStatus {
+    /// The directory.
+    pub directory: DirectoryStatus,
+    /// Every shard.
+    pub shards: Vec<ShardStatus>,
+}
+
+/// Cheap to clone. Its background tasks end when the last clone is dropped, or at [`shutdown`](Self::shutdown).
+#[derive(Clone)]
+pub struct Router {
+    inner: Arc<Inner>,
+    _ends: Arc<EndsTasks>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: RouterConfig,
+    pub(crate) directory: Directory,
+    pub(crate) map: BucketMap,
+    pub(crate) shards: ArcSwap<Shards>,
+    pub(crate) pool_size: AtomicUsize,
+    pub(crate) sections: Mutex<Sections>,
+    pub(crate) snapshot: watch::Sender<Arc<Snapshot>>,
+    pub(crate) last_poll: Mutex<LastPoll>,
+    pub(crate) distrusted: ArcSwap<BTreeSet<String>>,
+    pub(crate) refresh: Notify,
+    bulkhead: Bulkhead,
+}
+
+/// How the last poll went, and when one last succeeded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastPoll {
+    pub(crate) up: bool,
+    pub(crate) succeeded_at: Instant,
+}
+
+struct EndsTasks {
+    ended: watch::Sender<bool>,
+    inner: Arc<Inner>,
+}
+
+impl EndsTasks {
+    fn end(&self) {
+        self.ended.send_replace(true);
+        shards::retire(&self.inner.shards.load());
+    }
+}
+
+impl Drop for EndsTasks {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Inner {
+    pub(crate) fn reach(&self) -> Reach {
+        let pool_size = self.pool_size.load(Ordering::Relaxed);
+        Reach { login: self.config.login.clone(), limits: PoolLimits { pool_size, ..self.config.limits() } }
+    }
+}
+
+impl Router {
+    /// Reads the directory, or the copy on disk while it is down, and starts the background tasks.
+    ///
+    /// # Errors
+    /// Neither gave a topology that can be used; says what was wrong with each.
+    pub async fn start(config: RouterConfig) -> Result<Self, StartError> {
+        let timeout = Duration::from_millis(config.directory_timeout_ms);
+        let directory = Directory::new(config.directory.clone(), config.login.clone(), timeout);
+        let boot = poll::boot(&directory, &config.state_dir).await?;
+        let inner = Arc::new(Inner {
+            pool_size: AtomicUsize::new(config.pool_size),
+            config,
+            directory,
+            map: boot.map,
+            shards: ArcSwap::default(),
+            snapshot: watch::Sender::new(Arc::new(boot.snapshot)),
+            sections: Mutex::new(boot.sections),
+            last_poll: Mutex::new(LastPoll { up: boot.directory_up, succeeded_at: Instant::now() }),
+            distrusted: ArcSwap::default(),
+            refresh: Notify::new(),
+            bulkhead: Bulkhead::default(),
+        });
+        poll::follow_topology(&inner);
+        let (ended, watching) = watch::channel(false);
+        tokio::spawn(poll::until(watching.clone(), poll::poll_forever(Arc::clone(&inner), boot.connection)));
+        tokio::spawn(poll::until(watching, poll::read_distrusted_forever(Arc::clone(&inner))));
+        let ends = Arc::new(EndsTasks { ended, inner: Arc::clone(&inner) });
+        Ok(Self { inner, _ends: ends })
+    }
+
+    /// Ends the background tasks and closes the pools, whoever still holds a clone.
+    pub fn shutdown(&self) {
+        self._ends.end();
+    }
+
+    /// The owner of a bucket, as far as this node knows.
+    #[must_use]
+    pub fn place(&self, bucket: Bucket) -> Placement {
+        self.inner.map.place(bucket)
+    }
+
+    /// Takes a shard's word about one bucket if it is newer than the map, and polls soon. Says whether it was.
+    pub fn hint(&self, bucket: Bucket, hint: Hint) -> bool {
+        let taken = self.inner.map.apply_hint(bucket, hint);
+        self.refresh_soon();
+        taken
+    }
+
+    /// Learns from any refusal, and counts it: follows a hint, or polls soon if there is none. A fence says
+    /// nothing about the map, so it changes nothing here.
+    pub fn redirected(&self, bucket: Bucket, ownership: Ownership) {
+        let reason = match ownership {
+            Ownership::Active => return,
+            Ownership::Fenced => "fenced",
+            Ownership::Elsewhere(Some(hint)) => {
+                self.hint(bucket, hint);
+                "moved"
+            }
+            Ownership::Elsewhere(None) => {
+                self.refresh_soon();
+                "unknown"
+            }
+        };
+        metrics::counter!("tessera_redirects_total", "reason" => reason).increment(1);
+    }
+
+    /// Advances the next poll. Many calls make one poll.
+    pub fn refresh_soon(&self) {
+        self.inner.refresh.notify_one();
+    }
+
+    /// A connection to the shard's primary: writes and security decisions.
+    ///
+    /// # Errors
+    /// Unavailable, for now.
+    pub async fn primary(&self, shard: ShardId) -> Result<Conn, PoolError> {
+        let found = self.shard(shard)?;
+        found.primary().await
+    }
+
+    /// A connection for reads that may be up to 1 s old: the healthy replica that `sticky` (a user) always
+    /// gets, else the primary. [`Conn::role`] says which it became.
+    ///
+    /// # Errors
+    /// Unavailable, for now.
+    pub async fn reader(&self, shard: ShardId, sticky: u64) -> Result<Conn, PoolError> {
+        let found = self.shard(shard)?;
+        found.reader(sticky, &self.inner.config.limits()).await
+    }
+
+    fn shard(&self, shard: ShardId) -> Result<Arc<shards::Shard>, PoolError> {
+        self.inner.shards.load().get(&shard).cloned().ok_or(PoolError::UnknownShard(shard))
+    }
+
+    /// Leave to wait for a fenced bucket; hold it while sleeping, without a connection.
+    ///
+    /// # Errors
+    /// So many wait already that one more would only add to the pile.
+    pub fn fence_wait(&self, shard: ShardId, bucket: Bucket) -> Result<FencePermit, FenceFull> {
+        self.inner.bulkhead.enter(shard, bucket)
+    }
+
+    /// Every shard, ascending.
+    #[must_use]
+    pub fn shards(&self) -> Vec<ShardId> {
+        self.inner.shards.load().keys().copied().collect()
+    }
+
+    /// What this node holds of the directory.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.inner.snapshot.borrow().clone()
+    }
+
+    /// Tells of every new snapshot.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.inner.snapshot.subscribe()
+    }
+
+    /// The directory itself, to write signing keys.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.inner.directory
+    }
+
+    /// Every key id that any shard was told to distrust; grows only. Read again each 30 s.
+    #[must_use]
+    pub fn distrusted_kids(&self) -> Arc<BTreeSet<String>> {
+        self.inner.distrusted.load_full()
+    }
+
+    /// Gives every pool another size, now and for servers to come.
+    pub fn resize(&self, pool_size: usize) {
+        self.inner.pool_size.store(pool_size, Ordering::Relaxed);
+        shards::resize(&self.inner.shards.load(), pool_size);
+    }
+
+    /// What this node sees.
+    #[must_use]
+    pub fn status(&self) -> RouterStatus {
+        let last = *self.inner.last_poll.lock().unwrap_or_else(PoisonError::into_inner);
+        let sections = self.inner.sections.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = DirectoryStatus {
+            up: last.up,
+            topology_version: sections.topology.version(),
+            keys_version: sections.keys.version(),
+            age_ms: u64::try_from(last.succeeded_at.elapsed().as_millis()).unwrap_or(u64::MAX),
+            quarantined: sections.quarantined(),
+        };
+        RouterStatus {
+            directory,
+            shards: self.inner.shards.load().values().map(|shard| shard.status()).collect(),
+        }
+    }
+
+    /// Compares our permanent keys with what the data was written with: the directory's word (or the disk
+    /// copy's) and every reachable shard's. On an error the process must end with code 2 before it listens.
+    ///
+    /// # Errors
+    /// A key differs, named; or a shard answered with an error.
+    pub async fn check_fingerprints(&self, routing: &str, lookup: &str) -> Result<(), CheckError> {
+        let ours = Fingerprints { routing: routing.to_owned(), lookup: lookup.to_owned() };
+        if let Some(source) = ours.mismatch(&self.snapshot().topology.content.fingerprints) {
+            return Err(CheckError::Key { place: "directory".to_owned(), source });
+        }
+        for shard in self.shards() {
+            let Some(mut conn) = self.reachable(shard).await else { continue };
+            let stored = crate::directory::read_fingerprints(&mut conn, sql::SHARD_FINGERPRINTS)
+                .await
+                .map_err(|source| CheckError::Database { shard, source })?;
+            conn.release();
+            if let Some(source) = ours.mismatch(&stored) {
+                return Err(CheckError::Key { place: format!("shard {shard}"), source });
+            }
+        }
+        Ok(())
+    }
+
+    /// Demands that every reachable shard has exactly the embedded migrations.
+    ///
+    /// # Errors
+    /// A shard has others, named; or it answered with an error.
+    pub async fn check_schema(&self) -> Result<(), CheckError> {
+        let embedded = embedded_shard_migrations();
+        for shard in self.shards() {
+            let Some(mut conn) = self.reachable(shard).await else { continue };
+            let applied = applied_shard_migrations(&mut conn)
+                .await
+                .map_err(|source| CheckError::Database { shard, source })?;
+            conn.release();
+            if let Some(version) = first_difference(&embedded, &applied) {
+                return Err(CheckError::Schema { shard, version });
+            }
+        }
+        Ok(())
+    }
+
+    /// An outage of one shard must not keep a node from starting.
+    async fn reachable(&self, shard: ShardId) -> Option<Conn> {
+        match self.primary(shard).await {
+            Ok(conn) => Some(conn),
+            Err(error) => {
+                tracing::warn!(shard.id = %shard, %error, "shard not checked: it cannot be reached");
+                None
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router").field("directory", &self.inner.config.directory).finish_non_exhaustive()
+    }
+}
+
+/// Reads what each shard distrusts, for [`Router::distrusted_kids`].
+pub(crate) async fn read_distrusted(inner: &Inner) {
+    let shards = inner.shards.load_full();
+    let mut kids = BTreeSet::clone(&inner.distrusted.load());
+    let before = kids.len();
+    for (id, shard) in shards.iter() {
+        let Ok(mut conn) = shard.primary().await else { continue };
+        match distrusted_kids(&mut conn).await {
+            Ok(found) => {
+                conn.release();
+                kids.extend(found);
+            }
+            Err(error) => tracing::warn!(shard.id = %id, %error, "distrusted keys not read"),
+        }
+    }
+    if kids.len() > before {
+        inner.distrusted.store(Arc::new(kids));
+    }
+}
+
+fn first_difference(ours: &[(i64, Vec<u8>)], theirs: &[(i64, Vec<u8>)]) -> Option<i64> {
+    let differs = |(a, b): (&(i64, Vec<u8>), &(i64, Vec<u8>))| (a != b).then_some(a.0.min(b.0));
+    ours.iter().zip(theirs).find_map(differs).or_else(|| {
+        let common = ours.len().min(theirs.len());
+        ours.get(common).or_else(|| theirs.get(common)).map(|(version, _)| *version)
+    })
+}
