@@ -32,6 +32,8 @@ CREATE TABLE shard.user_identifiers (
     created_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (bucket, user_id, kind, lookup_hash)
 );
+CREATE UNIQUE INDEX user_identifiers_primary ON shard.user_identifiers (bucket, user_id)
+    WHERE is_primary AND state = 'active';
 
 -- Who holds a name. The bucket is the name's own, so this primary key is the global uniqueness.
 -- `held` until held_until after its owner is deleted or changes it, so that nobody takes an address over.
@@ -102,18 +104,23 @@ CREATE TABLE shard.sessions (
 ) WITH (fillfactor = 80);
 -- Nothing that a refresh writes is indexed, so that its update stays heap-only.
 CREATE INDEX sessions_live_by_user ON shard.sessions (bucket, user_id, created_at) WHERE revoked_at IS NULL;
+CREATE INDEX sessions_by_end ON shard.sessions (absolute_expires_at);  -- for the sweep
 
 -- Failed passwords, counted before the hash is computed. `scope` is an address prefix, or '' for all unknown devices.
+-- `granted` is the answer to the latest attempt: an upsert can return it, and an attempt that was refused counts nothing.
+-- `strikes` is how many windows in a row were used up; each doubles the next one.
 CREATE TABLE shard.login_attempts (
     bucket      int         NOT NULL,
     subject     bytea       NOT NULL CHECK (octet_length(subject) = 32),
     scope       text        NOT NULL,
     tenant_id   int         NOT NULL,
-    failures    int         NOT NULL,
+    failures    int         NOT NULL CHECK (failures >= 0),
     strikes     int         NOT NULL DEFAULT 0,
+    granted     boolean     NOT NULL DEFAULT true,
     window_ends timestamptz NOT NULL,
     PRIMARY KEY (bucket, subject, scope)
-);
+) WITH (fillfactor = 80);
+CREATE INDEX login_attempts_by_end ON shard.login_attempts (window_ends);  -- for the sweep
 
 -- What an Idempotency-Key answered. The MAC of the request, a status and a resource id: never a body.
 CREATE TABLE shard.idempotency (
@@ -121,12 +128,13 @@ CREATE TABLE shard.idempotency (
     key_hash    bytea       NOT NULL CHECK (octet_length(key_hash) = 32),
     tenant_id   int         NOT NULL,
     request_mac bytea       NOT NULL CHECK (octet_length(request_mac) = 32),
-    status      smallint    NOT NULL,
+    status      smallint    NOT NULL,  -- 1 done; refusals have no effect and keep no row
     resource_id uuid,
     created_at  timestamptz NOT NULL DEFAULT now(),
     expires_at  timestamptz NOT NULL,
     PRIMARY KEY (bucket, key_hash)
 );
+CREATE INDEX idempotency_by_end ON shard.idempotency (expires_at);  -- for the sweep
 
 -- Intents that must reach the outside world (notices now; mail and events later). Leases are columns of the row.
 CREATE TABLE shard.outbox (
@@ -142,6 +150,7 @@ CREATE TABLE shard.outbox (
     done_at      timestamptz,
     PRIMARY KEY (bucket, outbox_id)
 );
+CREATE INDEX outbox_by_age ON shard.outbox (created_at);  -- for the sweep
 
 -- The audit trail: one hash chain a bucket. row hash = SHA-256 over the previous hash and the row, see audit_append.
 CREATE TABLE shard.audit_head (

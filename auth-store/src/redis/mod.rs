@@ -1,0 +1,7 @@
+//! All Redis commands. Redis is a copy and never the truth: nothing here can fail a request.
+mod breaker;
+mod cache;
+mod entry;
+mod scripts;
+
+pub use cache::{RedisConfig, RedisSessions};

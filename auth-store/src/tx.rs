@@ -1,0 +1,311 @@
+//! The single choke point to the shards: every repository method runs through [`Tx`].
+//!
+//! It finds the shard, follows redirects, waits out fences, retries what surely did not happen, and tells "did not
+//! happen" from "nobody knows". A connection goes back to its pool only from a finished attempt: a caller that is
+//! cancelled drops it, and a dropped one is closed.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use auth_core::ports::{Freshness, StoreError};
+use futures::future::BoxFuture;
+use shard_key::Bucket;
+use shard_router::{Conn, FencePermit, MAX_FENCE_WAIT, MAX_HOPS, Ownership, Role, Router, ShardId};
+use sqlx::{Connection, PgConnection};
+use tracing::Instrument;
+
+use crate::budget::{RetryBudget, jitter};
+use crate::errors::{Fault, Kind, Step, TxError, decide};
+
+const MAX_CONFLICTS: u32 = 3;
+const CONFLICT_BACKOFF: Duration = Duration::from_millis(10);
+/// The server ends a statement after 1 s; these are for a server that does not answer at all.
+const STATEMENT_LIMIT: Duration = Duration::from_millis(1500);
+const TRANSACTION_LIMIT: Duration = Duration::from_millis(3000);
+
+/// The name of a repository method, for metrics and spans.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Op {
+    /// `sessions.rotate`
+    pub name: &'static str,
+    /// `store.sessions.rotate`
+    pub span: &'static str,
+}
+
+/// Names an operation.
+macro_rules! op {
+    ($name:literal) => {
+        $crate::tx::Op { name: $name, span: concat!("store.", $name) }
+    };
+}
+pub(crate) use op;
+
+/// How work ends that found its answer. Only a transaction tells the two apart.
+pub(crate) enum End<T> {
+    /// Commit, then answer.
+    Keep(T),
+    /// Roll back, and answer all the same: nothing was to be written.
+    Undo(T),
+}
+
+/// The work of one attempt.
+pub(crate) type Work<'c, T> = BoxFuture<'c, Result<End<T>, TxError>>;
+
+/// Where and how one method runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    pub bucket: Bucket,
+    pub op: Op,
+    pub kind: Kind,
+}
+
+/// Runs work on the owner of a bucket.
+#[derive(Clone)]
+pub(crate) struct Tx {
+    router: Router,
+    budget: Arc<RetryBudget>,
+}
+
+/// What one call has used up so far.
+#[derive(Default)]
+struct Patience {
+    hops: u32,
+    conflicts: u32,
+    lost: bool,
+    fence: Option<(FencePermit, Instant, u32)>,
+}
+
+impl Tx {
+    pub fn new(router: Router) -> Self {
+        Self { router, budget: Arc::default() }
+    }
+
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// Runs `work` on the primary of the bucket's owner. `ctx` is what the work borrows; it may run several times.
+    pub async fn run<C, T, F>(&self, call: Call, ctx: &C, work: F) -> Result<T, StoreError>
+    where
+        C: Sync + ?Sized,
+        T: Send,
+        F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
+    {
+        self.metered(call, self.drive(call, None, ctx, &work)).await
+    }
+
+    /// Runs a read, on a replica if `freshness` allows it. A replica that is not sure that the bucket is its own, or
+    /// fails, hands over to the primary; it never changes the map.
+    pub async fn run_read<C, T, F>(
+        &self,
+        call: Call,
+        freshness: Freshness,
+        sticky: u64,
+        ctx: &C,
+        work: F,
+    ) -> Result<T, StoreError>
+    where
+        C: Sync + ?Sized,
+        T: Send,
+        F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
+    {
+        let read = async {
+            let mut first = None;
+            if freshness == Freshness::ReplicaAllowed {
+                let shard = self.router.place(call.bucket).shard;
+                match self.router.reader(shard, sticky).await {
+                    Ok(conn) if conn.role() == Role::Replica => {
+                        if let Ok(value) = self.attempt(conn, call, ctx, &work).await.0 {
+                            return Ok(value);
+                        }
+                    }
+                    Ok(conn) => first = Some((shard, conn)),
+                    Err(_) => {}
+                }
+            }
+            self.drive(call, first, ctx, &work).await
+        };
+        self.metered(call, read).await
+    }
+
+    async fn metered<T>(&self, call: Call, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let span = tracing::debug_span!("store", otel.name = call.op.span, shard.id = tracing::field::Empty,
+            bucket = call.bucket.get());
+        let started = Instant::now();
+        let outcome = work.instrument(span).await;
+        metrics::histogram!("tessera_store_seconds", "op" => call.op.name).record(started.elapsed().as_secs_f64());
+        if let Err(error) = &outcome {
+            let kind = match error {
+                StoreError::Unavailable(_) => "unavailable",
+                StoreError::Unknown(_) => "unknown",
+                StoreError::Corrupt(_) => "corrupt",
+            };
+            metrics::counter!("tessera_store_errors_total", "op" => call.op.name, "kind" => kind).increment(1);
+        }
+        outcome
+    }
+
+    async fn drive<C, T, F>(
+        &self,
+        call: Call,
+        mut first: Option<(ShardId, Conn)>,
+        ctx: &C,
+        work: &F,
+    ) -> Result<T, StoreError>
+    where
+        C: Sync + ?Sized,
+        T: Send,
+        F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
+    {
+        self.budget.earn();
+        let mut patience = Patience::default();
+        loop {
+            let shard = self.router.place(call.bucket).shard;
+            tracing::Span::current().record("shard.id", shard.get());
+            let conn = match first.take() {
+                Some((of, conn)) if of == shard => conn,
+                _ => self.router.primary(shard).await.map_err(|e| StoreError::Unavailable(e.to_string()))?,
+            };
+            let (outcome, committing) = self.attempt(conn, call, ctx, work).await;
+            let error = match outcome {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let (fault, why) = error.fault();
+            let step = decide(call.kind, committing, fault);
+            self.next(call, shard, step, fault, &why, &mut patience).await?;
+        }
+    }
+
+    /// Prepares the next attempt, or says why there is none.
+    async fn next(
+        &self,
+        call: Call,
+        shard: ShardId,
+        step: Step,
+        fault: Fault,
+        why: &str,
+        patience: &mut Patience,
+    ) -> Result<(), StoreError> {
+        let unavailable = |why: &str| Err(StoreError::Unavailable(why.to_owned()));
+        match step {
+            Step::Redirect(hint) => {
+                self.router.redirected(call.bucket, Ownership::Elsewhere(Some(hint)));
+                count_retry(call, "redirect");
+                patience.hops += 1;
+                if patience.hops > MAX_HOPS { unavailable("too many redirects") } else { Ok(()) }
+            }
+            Step::Refresh => {
+                self.router.redirected(call.bucket, Ownership::Elsewhere(None));
+                unavailable("no shard says that it owns the bucket")
+            }
+            Step::Wait => self.wait_for_fence(call, shard, patience).await,
+            Step::RetryConflict if patience.conflicts < MAX_CONFLICTS => {
+                patience.conflicts += 1;
+                count_retry(call, "conflict");
+                tokio::time::sleep(jitter(CONFLICT_BACKOFF * patience.conflicts)).await;
+                Ok(())
+            }
+            Step::RetryLost if !patience.lost && self.budget.spend() => {
+                patience.lost = true;
+                count_retry(call, "lost");
+                Ok(())
+            }
+            Step::RetryConflict | Step::RetryLost | Step::Unavailable => unavailable(why),
+            Step::Unknown => {
+                tracing::warn!(op = call.op.name, shard.id = shard.get(), ?fault, why, "outcome unknown");
+                Err(StoreError::Unknown(why.to_owned()))
+            }
+            Step::Corrupt => {
+                tracing::error!(op = call.op.name, shard.id = shard.get(), why, "statement or row is wrong");
+                Err(StoreError::Corrupt(why.to_owned()))
+            }
+        }
+    }
+
+    async fn wait_for_fence(&self, call: Call, shard: ShardId, patience: &mut Patience) -> Result<(), StoreError> {
+        count_retry(call, "fence");
+        if patience.fence.is_none() {
+            let permit = self.router.fence_wait(shard, call.bucket).map_err(|e| StoreError::Unavailable(e.to_string()))?;
+            patience.fence = Some((permit, Instant::now(), 0));
+        }
+        let Some((_, since, waits)) = patience.fence.as_mut() else { return Ok(()) };
+        *waits += 1;
+        // 1–5 ms at first, then growing: a fence that lasts must not be polled by everybody at full speed.
+        let pause = Duration::from_millis(1) + jitter(Duration::from_millis((4 + u64::from(*waits)).min(25)));
+        if since.elapsed() + pause > MAX_FENCE_WAIT {
+            return Err(StoreError::Unavailable("bucket is fenced".to_owned()));
+        }
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// One attempt on one connection, and whether a commit was on its way when it failed.
+    async fn attempt<C, T, F>(&self, conn: Conn, call: Call, ctx: &C, work: &F) -> (Result<T, TxError>, bool)
+    where
+        C: Sync + ?Sized,
+        T: Send,
+        F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
+    {
+        // Shared with a future that may be dropped at its limit.
+        let committing = AtomicBool::new(false);
+        let limit = if call.kind == Kind::Transaction { TRANSACTION_LIMIT } else { STATEMENT_LIMIT };
+        let outcome = tokio::time::timeout(limit, async {
+            match call.kind {
+                Kind::Transaction => transaction(conn, ctx, work, &committing).await,
+                Kind::Read | Kind::Write => statement(conn, ctx, work).await,
+            }
+        });
+        let outcome = outcome
+            .await
+            .unwrap_or_else(|_| Err(TxError::Store(StoreError::Unknown("the server did not answer".to_owned()))));
+        (outcome, committing.load(Ordering::Relaxed))
+    }
+}
+
+async fn statement<C, T, F>(mut conn: Conn, ctx: &C, work: &F) -> Result<T, TxError>
+where
+    C: Sync + ?Sized,
+    F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
+{
+    match work(ctx, &mut conn).await {
+        Ok(End::Keep(value) | End::Undo(value)) => {
+            conn.release();
+            Ok(value)
+        }
+        Err(error) => {
+            if error.spares_connection() {
+                conn.release();
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn transaction<C, T, F>(mut conn: Conn, ctx: &C, work: &F, committing: &AtomicBool) -> Result<T, TxError>
+where
+    C: Sync + ?Sized,
+    F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
+{
+    let mut tx = conn.begin().await?;
+    let outcome = match work(ctx, &mut tx).await {
+        Ok(End::Keep(value)) => {
+            committing.store(true, Ordering::Relaxed);
+            tx.commit().await?;
+            conn.release();
+            return Ok(value);
+        }
+        Ok(End::Undo(value)) => Ok(value),
+        Err(error) if error.spares_connection() => Err(error),
+        Err(error) => return Err(error),
+    };
+    // Nothing was to be written: the answer stands whether or not the rollback arrives.
+    if tx.rollback().await.is_ok() {
+        conn.release();
+    }
+    outcome
+}
+
+fn count_retry(call: Call, reason: &'static str) {
+    metrics::counter!("tessera_store_retries_total", "op" => call.op.name, "reason" => reason).increment(1);
+}
