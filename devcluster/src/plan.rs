@@ -176,6 +176,7 @@ struct PortPicker {
 }
 
 impl PortPicker {
+    #[expect(clippy::disallowed_methods, reason = "a port to try, on a developer's machine")]
     fn pick(&mut self) -> Result<u16> {
         for _ in 0..FREE_PORT_TRIES {
             let port = rand::rng().random_range(FREE_PORTS);

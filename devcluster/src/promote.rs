@@ -158,8 +158,7 @@ fn parse_end(complaint: &str) -> Option<Lsn> {
     if error.contains("could not find file") || error.contains("could not open file") {
         return error.split(['"', '/', ' ']).find_map(segment_start);
     }
-    let words = error.split([' ', ':', ',', ';']).filter_map(Lsn::parse);
-    words.last()
+    error.split([' ', ':', ',', ';']).rev().find_map(Lsn::parse)
 }
 
 /// `000000010000000000000004` starts at 0/4000000 (segments of 16 MiB).

@@ -26,7 +26,7 @@ pub(crate) const DATABASE: &str = "tessera";
 /// In the data folder, for replicas and tools.
 pub(crate) const PASSFILE: &str = "pgpass";
 const START_LIMIT: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(50);
 
 /// What a server is to be when it starts.
 pub(crate) enum Role<'a> {
