@@ -5,6 +5,7 @@ pub(crate) mod bootstrap;
 pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod held;
+pub(crate) mod inspect;
 pub(crate) mod keys;
 pub(crate) mod section;
 pub(crate) mod sql;
@@ -13,5 +14,6 @@ pub use bootstrap::{BootstrapError, Fingerprints, KeyMismatch, NewShard, assign_
 pub use client::Directory;
 pub(crate) use client::read_fingerprints;
 pub use disk::DiskError;
+pub use inspect::ShardReport;
 pub use keys::{Distrusted, distrusted_kids};
 pub use section::{BadSection, KeyRow, Section, ShardRow, Snapshot, Topology, Versioned, check_keys};

@@ -79,3 +79,8 @@ pub(crate) const APPLIED_SHARD_MIGRATIONS: &str =
     "SELECT version, checksum FROM meta.applied_migration WHERE success ORDER BY version";
 
 pub(crate) const READ_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+pub(crate) const PLACEMENT: &str = "SELECT shard_id, epoch FROM directory.bucket_map WHERE bucket = $1";
+
+pub(crate) const OWNER_COUNTS: &str =
+    "SELECT state::text, count(*) FROM meta.bucket_owner GROUP BY state ORDER BY state";
