@@ -1,0 +1,441 @@
+//! House rules that no compiler checks, each with a planted breach that it must find. Only `std`, no network.
+//!
+//! A rule takes the whole tree as text and names its breaches. To add one: write the function, put it into [`RULES`],
+//! plant a breach in [`every_rule_can_fail`].
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Path from the top of the checkout → content (empty for what is no text of ours).
+type Tree = BTreeMap<String, String>;
+type Rule = fn(&Tree) -> Vec<String>;
+
+const RULES: [(&str, Rule); 13] = [
+    ("imports", imports),
+    ("sql", sql),
+    ("redis", redis),
+    ("wiring", wiring),
+    ("file length", file_length),
+    ("no unwrap", no_unwrap),
+    ("protected tables", protected_tables),
+    ("links", links),
+    ("quoted code", quoted_code),
+    ("metrics are documented", metrics),
+    ("problems are documented", problems),
+    ("decisions are listed", decisions),
+    ("short documents", short_documents),
+];
+
+/// Each member, the only crates of ours that it may import, and the foreign ones that it must not.
+/// Dev-dependencies are free, except in the two pure crates.
+const CRATES: [(&str, &[&str], &[&str]); 7] = [
+    ("shard-key", &[], &["axum", "fred", "sqlx", "tokio", "chrono", "rand"]),
+    ("auth-core", &["shard-key"], &["axum", "fred", "http", "hyper", "reqwest", "sqlx"]),
+    ("shard-router", &["shard-key"], &["axum", "fred", "http", "hyper", "reqwest"]),
+    ("auth-store", &["auth-core", "shard-key", "shard-router"], &["axum", "http", "hyper", "reqwest"]),
+    ("token-verifier", &[], &["axum", "fred", "sqlx"]),
+    ("devcluster", &["shard-router"], &["axum", "fred"]),
+    ("auth-node", &["auth-core", "auth-store", "shard-key", "shard-router"], &["fred", "sqlx"]),
+];
+
+/// The files of `auth-node/src` that may name state, and what of it. `app.rs` wires a serving node; the two commands
+/// are small programs of their own and wire themselves; `secrets.rs` needs one pure type to describe the permanent keys.
+const WIRING: [(&str, &[&str]); 4] = [
+    ("auth-node/src/app.rs", &["auth_store", "shard_router"]),
+    ("auth-node/src/keys_command.rs", &["auth_store"]),
+    ("auth-node/src/migrate_command.rs", &["shard_router"]),
+    ("auth-node/src/secrets.rs", &["shard_router::directory::Fingerprints"]),
+];
+
+const MAX_LINES: usize = 400;
+
+#[test]
+fn the_house_is_tidy() {
+    let tree = read_tree();
+    let found: Vec<String> = RULES
+        .iter()
+        .flat_map(|(name, rule)| rule(&tree).into_iter().map(move |b| format!("{name}: {b}")))
+        .collect();
+    assert!(found.is_empty(), "{} breaches of house rules:\n  {}", found.len(), found.join("\n  "));
+}
+
+#[test]
+fn every_rule_can_fail() {
+    let plants: [(&str, &str, &str); 20] = [
+        ("imports", "auth-core/Cargo.toml", "[dependencies]\nsqlx.workspace = true\n"),
+        ("imports", "auth-core/Cargo.toml", "[dev-dependencies.axum]\nversion = \"0.8\"\n"),
+        ("imports", "token-verifier/Cargo.toml", "[dependencies]\nauth-core = { path = \"../auth-core\" }\n"),
+        (
+            "imports",
+            "shard-router/Cargo.toml",
+            "[target.'cfg(unix)'.dependencies]\nx = { package = \"auth-store\" }\n",
+        ),
+        ("imports", "new-crate/Cargo.toml", "[package]\nname = \"new-crate\"\n"),
+        ("sql", "auth-node/src/planted.rs", "let n = sqlx::query(\"SELECT 1\");\n"),
+        ("sql", "auth-store/src/planted.rs", "use sqlx::{Row, query_as};\n"),
+        ("sql", "shard-router/src/planted.rs", "const A: &str = \"DELETE FROM shard.users\";\n"),
+        ("redis", "auth-store/src/planted.rs", "use fred::clients::Client;\n"),
+        ("wiring", "auth-node/src/controllers/planted.rs", "use auth_store::Store;\n"),
+        ("wiring", "auth-node/src/secrets.rs", "use shard_router::Router;\n"),
+        ("file length", "shard-key/src/planted.rs", &"// a line\n".repeat(MAX_LINES + 1)),
+        ("no unwrap", "auth-core/src/planted.rs", "#[cfg(test)]\nmod tests;\nfn f() { g().unwrap() }\n"),
+        (
+            "protected tables",
+            "migrations/shard/9999.sql",
+            "CREATE TABLE shard.planted (\n    bucket int PRIMARY KEY\n);\n",
+        ),
+        (
+            "protected tables",
+            "migrations/shard/9999.sql",
+            "CREATE TABLE shard.planted (\n  bucket int,\n  id int PRIMARY KEY\n);\nSELECT meta.protect('shard.planted');\n",
+        ),
+        ("links", "docs/planted.md", "see [this](no-such-file.md)\n"),
+        ("links", "docs/planted.md", "# Here\nsee [this](#there)\n"),
+        (
+            "quoted code",
+            "docs/planted.md",
+            "<!-- from interop/python/verify.py -->\n```python\nnot_there()\n```\n",
+        ),
+        (
+            "metrics are documented",
+            "auth-core/src/planted.rs",
+            "metrics::gauge!(\"tessera_planted\").set(1.0);\n",
+        ),
+        (
+            "problems are documented",
+            "auth-node/src/problem.rs",
+            "Self::Planted => (S::CONFLICT, \"planted\", \"No.\"),\n",
+        ),
+    ];
+    let clean = read_tree();
+    let more = [
+        ("decisions are listed", "docs/adr/9999-planted.md", "# 9999. Planted\n".to_owned()),
+        ("short documents", "ARCHITECTURE.md", "a line\n".repeat(251)),
+    ];
+    let plants = plants.into_iter().map(|(rule, path, text)| (rule, path, text.to_owned())).chain(more);
+    let mut planted = BTreeSet::new();
+    for (name, path, text) in plants {
+        let (_, rule) = RULES.iter().find(|(known, _)| *known == name).expect("the plant names a rule");
+        let mut tree = clean.clone();
+        let before = rule(&tree);
+        tree.insert(path.to_owned(), text.clone());
+        let news: Vec<String> = rule(&tree).into_iter().filter(|b| !before.contains(b)).collect();
+        assert!(!news.is_empty(), "{name} did not see {text:?} in {path}");
+        planted.insert(name);
+    }
+    let all: BTreeSet<&str> = RULES.iter().map(|(name, _)| *name).collect();
+    assert_eq!(planted, all, "a rule without a planted breach");
+}
+
+// --- rules -----------------------------------------------------------------------------------------------------------
+
+fn imports(tree: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in tree {
+        let Some(member) = path.strip_suffix("/Cargo.toml").filter(|m| !m.contains('/')) else { continue };
+        let Some((_, ours, never)) = CRATES.iter().find(|(name, ..)| *name == member) else {
+            found.push(format!("{member} has no row in CRATES: say what it may import"));
+            continue;
+        };
+        for (kind, name) in dependencies(text) {
+            let dev = kind == "dev-dependencies";
+            let is_ours = CRATES.iter().any(|(known, ..)| *known == name);
+            // The pure crates are pure in their tests, too: rules that need state to be tested are not rules.
+            let strict = !dev || matches!(member, "shard-key" | "auth-core");
+            let bad = if is_ours {
+                !dev && !ours.contains(&name.as_str())
+            } else {
+                strict && never.contains(&name.as_str())
+            };
+            if bad {
+                found.push(format!("{member} must not have {name} in [{kind}]"));
+            }
+        }
+    }
+    found
+}
+
+/// `(section kind, package)` of each dependency, whatever of TOML's spellings it has.
+fn dependencies(manifest: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut kind = String::new();
+    for line in manifest.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+        if let Some(header) = line.strip_prefix('[') {
+            let header = header.trim_end_matches(']');
+            let parts: Vec<&str> = header.split('.').collect();
+            let at = parts.iter().position(|p| p.ends_with("dependencies"));
+            kind = at.map_or(String::new(), |at| parts[at].to_owned());
+            if let Some(name) = at.and_then(|at| parts.get(at + 1)) {
+                found.push((std::mem::take(&mut kind), (*name).to_owned()));
+            }
+        } else if !kind.is_empty() {
+            let name = line.split(['.', '=', ' ']).next().unwrap_or_default();
+            let renamed = line.split("package = \"").nth(1).and_then(|rest| rest.split('"').next());
+            found.push((kind.clone(), renamed.unwrap_or(name).trim_matches('"').to_owned()));
+        }
+    }
+    found
+}
+
+fn sql(tree: &Tree) -> Vec<String> {
+    const HOMES: [&str; 3] = ["auth-store/src/repositories/", "shard-router/src/", "devcluster/src/"];
+    let mut found = Vec::new();
+    for (path, number, line) in code(tree) {
+        let at_home = HOMES.iter().any(|home| path.starts_with(home));
+        let imported = line.contains("sqlx::{") && line.contains("query");
+        if !at_home && (line.contains("sqlx::query") || line.contains("sqlx::raw_sql") || imported) {
+            found.push(format!("{path}:{number}: SQL outside {}", HOMES.join(", ")));
+        }
+        let of_users =
+            ["FROM shard.", "INTO shard.", "UPDATE shard.", "JOIN shard."].iter().any(|s| line.contains(s));
+        if of_users && !path.starts_with(HOMES[0]) {
+            found.push(format!("{path}:{number}: a table of users outside {}", HOMES[0]));
+        }
+    }
+    found
+}
+
+fn redis(tree: &Tree) -> Vec<String> {
+    let outside = code(tree)
+        .filter(|(path, _, line)| line.contains("fred::") && !path.starts_with("auth-store/src/redis"));
+    outside.map(|(path, number, _)| format!("{path}:{number}: Redis outside auth-store/src/redis")).collect()
+}
+
+fn wiring(tree: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, number, line) in code(tree).filter(|(path, ..)| path.starts_with("auth-node/src/")) {
+        let allowed = WIRING.iter().find(|(file, _)| *file == path).map_or(&[][..], |(_, names)| names);
+        let rest = allowed.iter().fold(line.to_owned(), |rest, name| rest.replace(name, ""));
+        if ["auth_store", "shard_router"].iter().any(|state| rest.contains(state)) {
+            found.push(format!("{path}:{number}: state is wired in app.rs: `{}`", line.trim()));
+        }
+    }
+    found
+}
+
+fn file_length(tree: &Tree) -> Vec<String> {
+    let rust = tree.iter().filter(|(path, _)| path.ends_with(".rs"));
+    let long = rust.map(|(path, text)| (path, text.lines().count())).filter(|(_, lines)| *lines > MAX_LINES);
+    long.map(|(path, lines)| format!("{path} has {lines} lines, at most {MAX_LINES}: split it")).collect()
+}
+
+fn no_unwrap(tree: &Tree) -> Vec<String> {
+    let unwraps = code(tree).filter(|(_, _, line)| line.contains(".unwrap()"));
+    unwraps
+        .map(|(path, number, _)| format!("{path}:{number}: .unwrap(); use expect(\"why it holds\")"))
+        .collect()
+}
+
+/// Partitions inherit the trigger of their table, and `meta` is what the trigger reads.
+fn protected_tables(tree: &Tree) -> Vec<String> {
+    let sql: String = tree
+        .iter()
+        .filter(|(path, _)| path.starts_with("migrations/shard/"))
+        .map(|(_, t)| t.as_str())
+        .collect();
+    let calls: Vec<&str> = sql.split(';').filter(|s| s.contains("SELECT meta.protect(")).collect();
+    let mut found = Vec::new();
+    for statement in sql.split("CREATE TABLE ").skip(1) {
+        let table = statement.split([' ', '\n', '(']).next().unwrap_or_default();
+        let body = statement.split(";\n").next().unwrap_or_default();
+        if !table.starts_with("shard.") || body.contains("PARTITION OF") || table.contains('%') {
+            continue;
+        }
+        let column = body.lines().skip(1).map(str::trim).find(|l| l.starts_with("bucket "));
+        if column.is_none() {
+            found.push(format!("{table} has no bucket column"));
+        } else if !body.contains("PRIMARY KEY (bucket") && !column.is_some_and(|c| c.contains("PRIMARY KEY"))
+        {
+            found.push(format!("the primary key of {table} does not begin with bucket"));
+        } else if !calls.iter().any(|call| call.contains(&format!("'{table}'"))) {
+            found.push(format!("{table} has a bucket and no meta.protect"));
+        }
+    }
+    found
+}
+
+fn links(tree: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in markdown(tree) {
+        for target in targets(&outside_fences(text)) {
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((&target, ""));
+            let whole = if file.is_empty() { path.clone() } else { resolve(path, file) };
+            let exists =
+                tree.contains_key(&whole) || tree.keys().any(|k| k.starts_with(&format!("{whole}/")));
+            if !exists {
+                found.push(format!("{path}: {target} leads nowhere"));
+            } else if !anchor.is_empty() && !tree.get(&whole).is_some_and(|t| anchors(t).any(|a| a == anchor))
+            {
+                found.push(format!("{path}: {target}: no such heading"));
+            }
+        }
+    }
+    found
+}
+
+/// A fence after `<!-- from FILE -->` stands word for word in FILE, which is tested.
+fn quoted_code(tree: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in markdown(tree) {
+        for piece in text.split("<!-- from ").skip(1) {
+            let Some((file, rest)) = piece.split_once(" -->") else { continue };
+            let body = rest
+                .split("```")
+                .nth(1)
+                .and_then(|fence| fence.split_once('\n'))
+                .map_or("", |(_, body)| body);
+            if body.is_empty() || !tree.get(file).is_some_and(|source| source.contains(body)) {
+                found.push(format!("{path}: the code from {file} is not there any more"));
+            }
+        }
+    }
+    found
+}
+
+fn metrics(tree: &Tree) -> Vec<String> {
+    let mut emitted = BTreeMap::new();
+    for (path, number, line) in code(tree) {
+        for name in
+            line.split('"').skip(1).step_by(2).filter(|n| n.starts_with("tessera_") && *n != "tessera_app")
+        {
+            emitted.entry(name.to_owned()).or_insert(format!("{path}:{number}"));
+        }
+    }
+    let listed: BTreeSet<String> =
+        ticked(tree, "docs/metrics.md").filter(|n| n.starts_with("tessera_")).collect();
+    let missing = emitted.iter().filter(|(name, _)| !listed.contains(*name));
+    let gone = listed.iter().filter(|name| !emitted.contains_key(*name));
+    missing
+        .map(|(name, at)| format!("{at}: {name} is not in docs/metrics.md"))
+        .chain(gone.map(|name| format!("docs/metrics.md: nothing emits {name}")))
+        .collect()
+}
+
+fn problems(tree: &Tree) -> Vec<String> {
+    let listed: BTreeSet<String> = ticked(tree, "docs/errors.md").collect();
+    let kinds =
+        code(tree).filter(|(path, _, line)| *path == "auth-node/src/problem.rs" && line.contains("=> (S::"));
+    let names = kinds.filter_map(|(_, _, line)| line.split('"').nth(1).map(str::to_owned));
+    names
+        .filter(|name| !listed.contains(name))
+        .map(|name| format!("{name} is not in docs/errors.md"))
+        .collect()
+}
+
+fn decisions(tree: &Tree) -> Vec<String> {
+    let list = tree.get("docs/adr/README.md").map_or("", String::as_str);
+    let files =
+        tree.keys().filter_map(|path| path.strip_prefix("docs/adr/")).filter(|name| *name != "README.md");
+    files
+        .filter(|name| !list.contains(*name))
+        .map(|name| format!("docs/adr/README.md does not list {name}"))
+        .collect()
+}
+
+fn short_documents(tree: &Tree) -> Vec<String> {
+    let limits = [("ARCHITECTURE.md", 250), ("docs/adding-an-endpoint.md", 70)];
+    let checked = limits
+        .iter()
+        .map(|(path, most)| (path, most, tree.get(*path).map_or(0, |text| text.lines().count())));
+    let wrong = checked.filter(|(_, most, lines)| *lines == 0 || lines > *most);
+    wrong.map(|(path, most, lines)| format!("{path} has {lines} lines, not 1 to {most}")).collect()
+}
+
+// --- reading ---------------------------------------------------------------------------------------------------------
+
+fn read_tree() -> Tree {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the checkout");
+    let mut tree = Tree::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of the checkout can be read").flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let skipped = ["target", ".git", ".tessera", "node_modules", "dist", "__pycache__"];
+            if skipped.iter().any(|s| name == *s) {
+                continue;
+            } else if path.is_dir() {
+                folders.push(path);
+            } else {
+                let key =
+                    path.strip_prefix(root).expect("found below the root").to_string_lossy().into_owned();
+                tree.insert(key, std::fs::read_to_string(&path).unwrap_or_default());
+            }
+        }
+    }
+    tree
+}
+
+/// The lines of `src/**/*.rs` that are neither comment nor test: path, number, text.
+fn code(tree: &Tree) -> impl Iterator<Item = (&str, usize, &str)> {
+    let files = tree.iter().filter(|(path, _)| path.ends_with(".rs") && path.contains("/src/"));
+    let files = files.filter(|(path, _)| !path.ends_with("/tests.rs") && !path.contains("/tests/"));
+    files.flat_map(|(path, text)| {
+        let (mut after_attribute, mut in_tests) = (false, false);
+        let lines = text.lines().enumerate().filter(move |(_, line)| {
+            if in_tests {
+                in_tests = *line != "}";
+                return false;
+            }
+            if *line == "#[cfg(test)]" {
+                after_attribute = true;
+                return false;
+            }
+            if after_attribute && !line.starts_with("#[") {
+                after_attribute = false;
+                in_tests = line.ends_with('{');
+                return false;
+            }
+            !line.trim_start().starts_with("//")
+        });
+        lines.map(move |(index, line)| (path.as_str(), index + 1, line))
+    })
+}
+
+fn markdown(tree: &Tree) -> impl Iterator<Item = (&String, &String)> {
+    tree.iter().filter(|(path, _)| path.ends_with(".md"))
+}
+
+fn outside_fences(text: &str) -> String {
+    text.split("```").step_by(2).collect()
+}
+
+/// What `](…)`, `src="…"` and `srcset="…"` point at.
+fn targets(text: &str) -> Vec<String> {
+    let of = |start: &str, end: char| -> Vec<String> {
+        text.split(start).skip(1).filter_map(|rest| rest.split(end).next()).map(str::to_owned).collect()
+    };
+    [of("](", ')'), of("src=\"", '"'), of("srcset=\"", '"')].concat()
+}
+
+fn resolve(from: &str, to: &str) -> String {
+    let mut parts: Vec<&str> = from.split('/').collect();
+    parts.pop();
+    for part in to.split('/').filter(|p| !p.is_empty() && *p != ".") {
+        match part {
+            ".." => parts.truncate(parts.len().saturating_sub(1)),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// The anchors that a page's headings get.
+fn anchors(text: &str) -> impl Iterator<Item = String> {
+    let headings: Vec<String> =
+        outside_fences(text).lines().filter(|l| l.starts_with('#')).map(str::to_owned).collect();
+    headings.into_iter().map(|line| {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = title.chars().filter(|c| c.is_alphanumeric() || "-_ ".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    })
+}
+
+/// Every text between single backticks of a page; of a metric without its labels.
+fn ticked(tree: &Tree, path: &str) -> impl Iterator<Item = String> {
+    let text = outside_fences(tree.get(path).map_or("", String::as_str));
+    let names: Vec<String> =
+        text.split('`').skip(1).step_by(2).map(|t| t.split('{').next().unwrap_or(t).to_owned()).collect();
+    names.into_iter()
+}
