@@ -1,1 +1,79 @@
-fn main() {}
+//! `auth-node`: one stateless node of the login cluster, and the commands that an operator runs beside it.
+//!
+//! Exit codes: 0 done, 1 the command failed, 2 the configuration or the command line is wrong.
+mod app;
+mod background;
+mod config;
+mod controllers;
+mod errors;
+mod extract;
+mod keys_command;
+mod middleware;
+mod migrate_command;
+mod problem;
+mod routes;
+mod secrets;
+mod serve;
+mod server;
+mod telemetry;
+mod time;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use config::{Config, ConfigError};
+
+#[derive(Parser)]
+#[command(name = "auth-node", version, about = "A node of the Tessera login cluster")]
+struct Cli {
+    /// Configuration on top of the defaults (config/default.toml documents every key)
+    #[arg(long, global = true, env = "TESSERA_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM, then drain
+    Serve,
+    /// Bring the schemas of the directory and of every shard up to date
+    Migrate,
+    /// The signing keys
+    #[command(subcommand)]
+    Keys(keys_command::KeysCommand),
+}
+
+/// Why a command ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    Failed(String),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("auth-node: {failure}");
+            ExitCode::from(if matches!(failure, Failure::Config(_)) { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    let config = Config::load(cli.config.as_deref())?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::Failed(e.to_string()))?;
+    runtime.block_on(async {
+        match &cli.command {
+            Command::Serve => serve::run(config).await,
+            Command::Migrate => migrate_command::run(&config).await,
+            Command::Keys(command) => keys_command::run(&config, command).await,
+        }
+    })
+}

@@ -1,0 +1,57 @@
+//! `/auth/v1/me`
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::views;
+use crate::app::App;
+use crate::extract::{Caller, Client, Consistency, Fields, IdempotencyKey, Subject};
+use crate::problem::Problem;
+
+pub async fn show(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Consistency(freshness): Consistency,
+) -> Result<Response, Problem> {
+    let user = app.account.get(&caller, freshness).await?;
+    Ok(views::private(Json(views::user(&user))))
+}
+
+pub async fn rename(
+    State(app): State<App>,
+    Subject(caller): Subject,
+    IdempotencyKey(once): IdempotencyKey,
+    mut body: Fields,
+) -> Result<Response, Problem> {
+    let name = body.name_or_null("name");
+    let name = body.finish(name)?;
+    let user = app.account.rename(caller, name, once.as_ref()).await?;
+    Ok(views::private(Json(views::user(&user))))
+}
+
+pub async fn change_password(
+    State(app): State<App>,
+    Subject(caller): Subject,
+    Client(client): Client,
+    IdempotencyKey(once): IdempotencyKey,
+    mut body: Fields,
+) -> Result<StatusCode, Problem> {
+    let (current, new) = (body.password("current"), body.new_password("new"));
+    let (current, new) = body.finish(current.zip(new))?;
+    app.account.change_password(caller, (&current, &new), client.address, once.as_ref()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub async fn delete(
+    State(app): State<App>,
+    Subject(caller): Subject,
+    Client(client): Client,
+    IdempotencyKey(once): IdempotencyKey,
+    mut body: Fields,
+) -> Result<StatusCode, Problem> {
+    let password = body.password("password");
+    let password = body.finish(password)?;
+    app.account.delete(caller, &password, client.address, once.as_ref()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,187 @@
+//! JSON bodies, field by field: every field at fault is named at once, no value is ever repeated.
+use std::fmt;
+
+use auth_core::domain::{DisplayName, Email, Password};
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::header;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+
+use crate::app::App;
+use crate::problem::{FieldError, Problem};
+
+/// The members of a JSON object. Take what you know, then [`Fields::finish`]: what is left is refused.
+pub struct Fields {
+    members: Vec<(String, Value)>,
+    errors: Vec<FieldError>,
+}
+
+impl FromRequest<App> for Fields {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        if !is_json(&request) {
+            return Err(Problem::UnsupportedMediaType);
+        }
+        let limited = axum::body::to_bytes(request.into_body(), app.body_max_bytes).await;
+        let bytes = limited.map_err(|error| {
+            // The limit and a connection that broke off come as one type; the latter has no reader left anyway.
+            tracing::debug!(%error, "a request body was not read");
+            Problem::PayloadTooLarge
+        })?;
+        Self::parse(&bytes)
+    }
+}
+
+impl Fields {
+    fn parse(bytes: &Bytes) -> Result<Self, Problem> {
+        let text = std::str::from_utf8(bytes).map_err(|_| Problem::Malformed("The body is not UTF-8."))?;
+        let members = serde_json::from_str::<Members>(text).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => Problem::Malformed("The body must be one JSON object without repeated names."),
+            _ => Problem::Malformed("The body is not JSON."),
+        })?;
+        Ok(Self { members: members.0, errors: Vec::new() })
+    }
+
+    /// A new or presented e-mail address.
+    pub fn email(&mut self, field: &str) -> Option<Email> {
+        let raw = self.string(field)?;
+        self.keep(field, Email::parse(&raw))
+    }
+
+    /// A password to set.
+    pub fn new_password(&mut self, field: &str) -> Option<Password> {
+        let raw = zeroize::Zeroizing::new(self.string(field)?);
+        self.keep(field, Password::parse(&raw))
+    }
+
+    /// A password offered as proof.
+    pub fn password(&mut self, field: &str) -> Option<Password> {
+        let raw = zeroize::Zeroizing::new(self.string(field)?);
+        self.keep(field, Password::presented(&raw))
+    }
+
+    /// A display name that may be left out or null.
+    pub fn optional_name(&mut self, field: &str) -> Option<DisplayName> {
+        match self.take(field)? {
+            Value::Null => None,
+            Value::String(raw) => self.keep(field, DisplayName::parse(&raw)),
+            _ => self.refuse(field, "must be a string or null"),
+        }
+    }
+
+    /// A display name that must be there; null clears it.
+    pub fn name_or_null(&mut self, field: &str) -> Option<Option<DisplayName>> {
+        match self.take(field) {
+            None => self.refuse(field, "is required"),
+            Some(Value::Null) => Some(None),
+            Some(Value::String(raw)) => self.keep(field, DisplayName::parse(&raw)).map(Some),
+            Some(_) => self.refuse(field, "must be a string or null"),
+        }
+    }
+
+    /// A required string.
+    pub fn string(&mut self, field: &str) -> Option<String> {
+        match self.take(field) {
+            None => self.refuse(field, "is required"),
+            Some(Value::String(text)) => Some(text),
+            Some(_) => self.refuse(field, "must be a string"),
+        }
+    }
+
+    /// The parsed values, if no field was at fault and none is left over.
+    pub fn finish<T>(mut self, values: Option<T>) -> Result<T, Problem> {
+        for (name, _) in &self.members {
+            // The name comes from the client: shown back, but only a bounded, printable piece of it.
+            let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+            self.errors.push(FieldError { field: shown, reason: "is not a known field".to_owned() });
+        }
+        self.errors.truncate(32);
+        match values {
+            Some(values) if self.errors.is_empty() => Ok(values),
+            _ => Err(Problem::Validation(self.errors)),
+        }
+    }
+
+    fn take(&mut self, field: &str) -> Option<Value> {
+        let at = self.members.iter().position(|(name, _)| name == field)?;
+        Some(self.members.swap_remove(at).1)
+    }
+
+    fn keep<T, E: fmt::Display>(&mut self, field: &str, parsed: Result<T, E>) -> Option<T> {
+        parsed.map_err(|error| self.errors.push(FieldError::new(field, error.to_string()))).ok()
+    }
+
+    fn refuse<T>(&mut self, field: &str, reason: &str) -> Option<T> {
+        self.errors.push(FieldError::new(field, reason));
+        None
+    }
+}
+
+fn is_json(request: &Request) -> bool {
+    let value = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// A JSON object in order, refusing repeated names (two readers of one document must not see two things).
+struct Members(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members: Vec<(String, Value)> = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if members.iter().any(|(known, _)| *known == name) || members.len() >= 64 {
+                        return Err(serde::de::Error::custom("repeated or too many names"));
+                    }
+                    members.push((name, value));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn login(body: &[u8]) -> Result<(), Problem> {
+        let mut fields = Fields::parse(&Bytes::copy_from_slice(body))?;
+        let email = fields.email("email");
+        let password = fields.password("password");
+        fields.finish(email.zip(password)).map(|_| ())
+    }
+
+    fn at_fault(body: &str) -> Vec<String> {
+        match login(body.as_bytes()) {
+            Err(Problem::Validation(errors)) => errors.into_iter().map(|e| e.field).collect(),
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_field_at_fault_is_named() {
+        assert_eq!(login(br#"{"email":"a@example.com","password":"x"}"#), Ok(()));
+        assert_eq!(at_fault("{}"), ["email", "password"]);
+        assert_eq!(at_fault(r#"{"email":1,"password":null,"more":true}"#), ["email", "password", "more"]);
+        assert_eq!(at_fault(r#"{"email":"a@example.com","password":"x","Email":"b"}"#), ["Email"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_malformed() {
+        for body in [&b"{"[..], b"", b"[]", b"null", b"\"x\"", b"{\"email\":\"\xff\"}", br#"{"a":1,"a":2}"#, b"{} {}"] {
+            assert!(matches!(login(body), Err(Problem::Malformed(_))), "{body:?}");
+        }
+    }
+}

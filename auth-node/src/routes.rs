@@ -1,0 +1,43 @@
+//! Every address of a node, in one table each for the public and the ops listener.
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{delete, get, post};
+
+use crate::app::App;
+use crate::controllers::{health, jwks, login, me, refresh, register, sessions, verify};
+use crate::middleware;
+use crate::problem::Problem;
+
+/// The public listener.
+pub fn public(app: App) -> Router {
+    Router::new()
+        .route("/auth/v1/register", post(register::create))
+        .route("/auth/v1/login", post(login::create))
+        .route("/auth/v1/refresh", post(refresh::create))
+        .route("/auth/v1/logout", post(sessions::logout))
+        .route("/auth/v1/sessions", get(sessions::list).delete(sessions::end_others))
+        .route("/auth/v1/sessions/{id}", delete(sessions::end))
+        .route("/auth/v1/me", get(me::show).patch(me::rename).delete(me::delete))
+        .route("/auth/v1/me/password", post(me::change_password))
+        .route("/auth/verify", get(verify::show))
+        .route("/.well-known/jwks.json", get(jwks::show))
+        .route("/health", get(health::public))
+        .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
+        .fallback(|| async { Problem::NotFound })
+        // The last layer is the outermost.
+        .layer(from_fn_with_state(app.clone(), middleware::same_site))
+        .layer(from_fn_with_state(app.clone(), middleware::deadline))
+        .layer(from_fn(middleware::observe))
+        .with_state(app)
+}
+
+/// The ops listener: never public.
+pub fn ops(app: App) -> Router {
+    Router::new()
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/health/dependencies", get(health::dependencies))
+        .route("/metrics", get(crate::telemetry::metrics))
+        .fallback(|| async { Problem::NotFound })
+        .with_state(app)
+}
