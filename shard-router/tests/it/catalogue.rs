@@ -1,0 +1,58 @@
+//! What must hold for every table of a shard, also those that others write.
+
+use crate::world::{Servers, World, execute};
+
+pub async fn every_table_with_a_bucket_is_protected(servers: &Servers) {
+    let world = World::new(servers, "catalogue").await;
+    let mut owner = world.on_shard(1).await;
+    let tables: Vec<(String, bool, bool, bool)> = sqlx::query_as(
+        "SELECT c.oid::regclass::text,
+                EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+                        WHERE t.tgrelid = c.oid AND t.tgname = 'owner_check' AND t.tgenabled = 'O'
+                          AND p.oid = 'meta.check_owner'::regproc
+                          AND t.tgtype = 1 | 2 | 4 | 8 | 16),  -- row, before, insert, delete, update
+                EXISTS (SELECT FROM pg_index i
+                        JOIN pg_attribute k ON k.attrelid = c.oid AND k.attnum = i.indkey[0]
+                        WHERE i.indrelid = c.oid AND i.indisprimary AND k.attname = 'bucket'),
+                c.relreplident IN ('d', 'f')
+         FROM pg_class c
+         JOIN pg_namespace n ON n.oid = c.relnamespace
+         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'bucket' AND NOT a.attisdropped
+         WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('meta', 'pg_catalog', 'information_schema')
+         ORDER BY 1",
+    )
+    .fetch_all(&mut owner)
+    .await
+    .unwrap();
+    for (table, trigger, key, identity) in &tables {
+        assert!(*trigger, "{table} lacks the ownership trigger: SELECT meta.protect('{table}')");
+        assert!(*key, "the primary key of {table} does not start with bucket");
+        assert!(*identity, "the replica identity of {table} is not its primary key");
+    }
+    assert!(tables.len() >= 10, "{tables:?}");
+
+    let elsewhere: Vec<String> = sqlx::query_scalar(
+        "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relnamespace = 'shard'::regnamespace
+         AND c.relkind IN ('r', 'p', 'S')
+         AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'bucket')",
+    )
+    .fetch_all(&mut owner)
+    .await
+    .unwrap();
+    assert!(
+        elsewhere.is_empty(),
+        "no table without a bucket and no sequence: they do not move: {elsewhere:?}"
+    );
+}
+
+pub async fn protect_refuses_a_key_that_does_not_start_with_the_bucket(servers: &Servers) {
+    let world = World::new(servers, "protect").await;
+    let mut owner = world.on_shard(1).await;
+    for table in ["(id int, bucket int, PRIMARY KEY (id, bucket))", "(bucket int, id int)"] {
+        let attempt =
+            format!("BEGIN; CREATE TABLE shard.t {table}; SELECT meta.protect('shard.t'); ROLLBACK");
+        let error = execute(&mut owner, &attempt).await.unwrap_err();
+        assert!(error.to_string().contains("primary key that starts with bucket"), "{error}");
+        execute(&mut owner, "ROLLBACK").await.unwrap();
+    }
+}

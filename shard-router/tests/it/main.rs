@@ -1,0 +1,67 @@
+//! Contract tests against real PostgreSQL: a directory and two shards, each with a streaming replica.
+//!
+//! Every test works in databases of its own on those servers, so they run side by side.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod catalogue;
+mod checks;
+mod control;
+mod ownership;
+mod polling;
+mod pools;
+mod replicas;
+mod world;
+
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+use std::sync::Arc;
+use world::Servers;
+
+macro_rules! trials {
+    ($servers:expr, $($module:ident :: $test:ident),* $(,)?) => {
+        vec![$({
+            let servers = Arc::clone(&$servers);
+            Trial::test(concat!(stringify!($module), "::", stringify!($test)), move || {
+                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+                runtime.block_on($module::$test(&servers));
+                Ok(())
+            })
+        }),*]
+    };
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(4);
+    let servers = Arc::new(Servers::new());
+    let trials = trials![
+        servers,
+        ownership::trigger_answers_each_state,
+        ownership::bucket_of_a_row_never_changes,
+        ownership::replication_passes_the_trigger,
+        ownership::gated_statements_tell_nothing_found_from_not_mine,
+        ownership::application_role_cannot_take_ownership,
+        catalogue::every_table_with_a_bucket_is_protected,
+        catalogue::protect_refuses_a_key_that_does_not_start_with_the_bucket,
+        polling::map_follows_the_directory,
+        polling::boots_from_disk_while_the_directory_is_down,
+        polling::without_directory_and_copy_says_so,
+        polling::outage_changes_nothing_for_callers,
+        polling::bad_sections_are_quarantined,
+        polling::never_goes_backwards,
+        polling::topology_changes_move_pools,
+        polling::keys_are_written_once_and_distrust_reaches_shards,
+        replicas::a_lagging_replica_is_ejected_and_comes_back,
+        pools::a_cancelled_request_does_not_give_back_a_busy_connection,
+        pools::limits_of_a_connection_and_a_checkout,
+        pools::a_dead_shard_fails_fast_and_alone,
+        pools::an_open_transaction_is_not_given_back,
+        checks::fingerprints_name_the_key,
+        checks::altered_migrations_are_refused,
+        checks::bootstrap_may_be_repeated,
+        control::shardctl_looks_and_bootstraps,
+    ];
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    servers.stop();
+    conclusion.exit_code()
+}

@@ -1,0 +1,100 @@
+//! Connections: exclusive, bounded, never handed on while busy.
+
+use crate::world::{Servers, World, execute, shard};
+use shard_router::{PoolError, Router};
+use std::time::{Duration, Instant};
+
+async fn backend(conn: &mut shard_router::Conn) -> i32 {
+    sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut **conn).await.unwrap()
+}
+
+pub async fn a_cancelled_request_does_not_give_back_a_busy_connection(servers: &Servers) {
+    let world = World::new(servers, "cancelled").await;
+    let mut config = world.config();
+    config.pool_size = 1;
+    let router = Router::start(config).await.unwrap();
+    let mut conn = router.primary(shard(1)).await.unwrap();
+    let first = backend(&mut conn).await;
+    conn.release();
+
+    let request = async {
+        let mut conn = router.primary(shard(1)).await.unwrap();
+        assert_eq!(backend(&mut conn).await, first, "an idle connection is used again");
+        sqlx::query("SELECT pg_sleep(0.9)").execute(&mut *conn).await.unwrap();
+        conn.release();
+    };
+    tokio::time::timeout(Duration::from_millis(300), request).await.expect_err("cancelled in the middle");
+
+    let started = Instant::now();
+    let mut conn = router.primary(shard(1)).await.unwrap();
+    assert_ne!(backend(&mut conn).await, first);
+    assert!(
+        started.elapsed() < Duration::from_millis(500),
+        "waited for the busy one: {:?}",
+        started.elapsed()
+    );
+    conn.release();
+    assert_eq!(router.status().shards[0].primary.pool.size, 1);
+}
+
+pub async fn limits_of_a_connection_and_a_checkout(servers: &Servers) {
+    let world = World::new(servers, "limits").await;
+    let mut config = world.config();
+    config.pool_size = 1;
+    config.checkout_timeout_ms = 250;
+    let router = Router::start(config).await.unwrap();
+    let mut conn = router.primary(shard(1)).await.unwrap();
+    for (setting, value) in
+        [("statement_timeout", "1s"), ("idle_in_transaction_session_timeout", "2s"), ("lock_timeout", "0")]
+    {
+        let got: String = sqlx::query_scalar("SELECT current_setting($1)")
+            .bind(setting)
+            .fetch_one(&mut *conn)
+            .await
+            .unwrap();
+        assert_eq!(got, value, "{setting}");
+    }
+    let started = Instant::now();
+    assert_eq!(router.primary(shard(1)).await.unwrap_err(), PoolError::Timeout);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(router.primary(shard(9)).await.unwrap_err(), PoolError::UnknownShard(shard(9)));
+    drop(conn);
+    router.primary(shard(1)).await.unwrap().release();
+    router.shutdown();
+    assert!(matches!(router.primary(shard(1)).await, Err(PoolError::Connect(_))));
+}
+
+pub async fn a_dead_shard_fails_fast_and_alone(servers: &Servers) {
+    let world = World::new(servers, "dead_shard").await;
+    let mut directory = world.on_directory().await;
+    // A port that nobody listens on.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    execute(
+        &mut directory,
+        &format!("UPDATE directory.shard SET port = {free}, replicas = '[]' WHERE shard_id = 2"),
+    )
+    .await
+    .unwrap();
+    let router = world.router().await;
+    crate::world::eventually("shard 2 down", async || !router.status().shards[1].primary.up).await;
+    let started = Instant::now();
+    assert!(matches!(router.primary(shard(2)).await, Err(PoolError::Connect(_))));
+    assert!(matches!(router.reader(shard(2), 1).await, Err(PoolError::Connect(_))));
+    assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
+    router.primary(shard(1)).await.unwrap().release();
+    router.check_schema().await.expect("a dead shard keeps no node from starting");
+}
+
+pub async fn an_open_transaction_is_not_given_back(servers: &Servers) {
+    let world = World::new(servers, "open_tx").await;
+    let mut config = world.config();
+    config.pool_size = 1;
+    let router = Router::start(config).await.unwrap();
+    let mut conn = router.primary(shard(1)).await.unwrap();
+    let first = backend(&mut conn).await;
+    let tx = sqlx::Connection::begin(&mut *conn).await.unwrap();
+    std::mem::forget(tx);
+    conn.release();
+    let mut conn = router.primary(shard(1)).await.unwrap();
+    assert_ne!(backend(&mut conn).await, first);
+}
