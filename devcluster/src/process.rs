@@ -93,6 +93,11 @@ impl ProcessId {
     }
 }
 
+/// Whether any process has this id; one that ended and was never reaped does not count.
+pub(crate) fn runs(pid: i32) -> bool {
+    row(pid).is_some_and(|row| row.state != 'Z' && row.state != 'X')
+}
+
 /// How to start one long-living process.
 pub(crate) struct Launch<'a> {
     pub argv: &'a [String],

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Context, Error, Result};
 use crate::home::remove;
 use crate::plan::Part;
-use crate::process::ProcessId;
+use crate::process::{self, ProcessId};
 use crate::site::Site;
 use config::{Upstream, configuration};
 
@@ -106,8 +106,18 @@ fn is_made(site: &Site, part: &Part) -> Result<bool> {
 pub(crate) fn start(site: &Site, part: &Part, role: &Role<'_>) -> Result<ProcessId> {
     let data = site.home.data_of(&part.name);
     configure(site, part, role)?;
+    remove_stale_lock(&data)?;
     let program = site.servers.tool("postgres");
     site.launch(part, vec![program.display().to_string(), "-D".into(), data.display().to_string()])
+}
+
+/// A killed server leaves its lock file. It looks held as long as the dead process is not reaped, which nobody does
+/// where process 1 is not an init (containers), so a lock of the dead is removed here.
+fn remove_stale_lock(data: &Path) -> Result<()> {
+    let lock = data.join("postmaster.pid");
+    let text = std::fs::read_to_string(&lock).unwrap_or_default();
+    let owner = text.lines().next().and_then(|line| line.trim().parse().ok());
+    if owner.is_some_and(|pid| !process::runs(pid)) { remove(&lock) } else { Ok(()) }
 }
 
 /// Writes the part's settings; a running server reads them at a reload.

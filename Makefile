@@ -1,0 +1,86 @@
+# Thin over cargo and devcluster; `make` alone lists the targets. The tests start servers of their own.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+BIN := $(TARGET)/debug
+DIR := .tessera
+export CARGO_TARGET_DIR := $(TARGET)
+
+SERVERS ?= auto
+DETACH ?=
+REPLICAS ?= 1
+FRESH ?=
+LIMITS ?= local
+NAME ?=
+
+UP_FLAGS := --servers $(SERVERS) --replicas $(REPLICAS) \
+	$(if $(filter 1,$(DETACH)),--detach) $(if $(filter 1,$(FRESH)),--fresh) \
+	$(if $(filter production,$(LIMITS)),--production-limits)
+CLUSTER = $(BIN)/devcluster --dir $(DIR)
+
+.DEFAULT_GOAL := help
+.PHONY: help build up down status demo test check tidy doc licences prepare bench load fmt \
+	kill pause resume start promote logs need-name cluster-tool
+
+help: ## show the targets and variables
+	@awk -F ':.*## ' '/^[a-z ]+:.*## / { printf "  %-38s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  SERVERS=auto|fetch|system  where PostgreSQL and Redis come from   DETACH=1  up returns once ready"
+	@echo "  REPLICAS=2  synchronous replicas   FRESH=1  wipe data first   LIMITS=production  keep address limits"
+
+build:
+	@$(CARGO) build --quiet --locked --package auth-node --package devcluster
+
+up: build ## start a whole cluster (Ctrl-C ends it)
+	@exec $(CLUSTER) up $(UP_FLAGS)
+
+down: cluster-tool ## stop it; data stays in .tessera
+	@$(CLUSTER) down
+
+status: cluster-tool ## show its parts
+	@$(CLUSTER) status
+
+kill pause resume start promote logs: cluster-tool need-name ## one part: NAME=shard-1-primary
+	@$(CLUSTER) $@ $(NAME)
+
+need-name:
+	@test -n "$(NAME)" || { echo "say which part: NAME=shard-1-primary (make status lists them)" >&2; exit 2; }
+
+# What is built already is used as it is: hurting a part must not wait for a compiler.
+cluster-tool:
+	@test -x $(BIN)/devcluster || $(CARGO) build --quiet --locked --package devcluster
+
+demo: ## walk through the API of a running cluster
+	@python3 demo/walk.py
+
+test: build ## every test, on clusters of its own
+	@$(CARGO) test --workspace --locked
+
+check: ## format, licences, lints, docs, house rules
+	@$(CARGO) fmt --all --check
+	@$(MAKE) --no-print-directory licences
+	@$(CARGO) clippy --workspace --all-targets --locked --quiet -- -D warnings
+	@$(MAKE) --no-print-directory doc tidy
+
+tidy:
+	@$(CARGO) test --quiet --locked --package auth-node --test tidy
+
+doc:
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+
+licences:
+	@python3 scripts/licences.py
+
+prepare: ## nothing: queries are checked by tests against real servers (docs/adr/0002)
+	@echo "nothing to prepare: docs/adr/0002 says why"
+
+bench: ## criterion benches
+	@$(CARGO) bench --workspace --locked
+
+load: ## load against a running cluster
+	@test -d loadtest || { echo "there is no load test yet" >&2; exit 1; }
+	@$(CARGO) run --release --locked --package loadtest
+
+fmt: ## format
+	@$(CARGO) fmt --all
