@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 fn any_bucket() -> impl Strategy<Value = Bucket> {
-    (0..16384_u16).prop_map(|n| Bucket::new(n).unwrap())
+    (0..16384_u16).prop_map(|n| Bucket::new(n).expect("below 16384"))
 }
 
 proptest! {

@@ -13,6 +13,8 @@
 #![deny(missing_docs)]
 
 mod bulkhead;
+mod checks;
+mod config;
 pub mod directory;
 #[doc(hidden)]
 pub mod gate;
@@ -28,14 +30,13 @@ mod server;
 mod shards;
 
 pub use bulkhead::{FenceFull, FencePermit, MAX_WAITERS_PER_BUCKET, MAX_WAITERS_PER_SHARD};
+pub use checks::CheckError;
+pub use config::RouterConfig;
 pub use map::{BucketMap, Hint, MAX_EPOCH, Placement, ShardId};
 pub use ownership::{OwnerState, Ownership, SQLSTATE_BUCKET_CHANGED, SQLSTATE_ELSEWHERE, SQLSTATE_FENCED};
 pub use plan::first_placement;
 pub use pool::{Conn, PoolError, PoolStatus, Role};
-pub use router::{
-    CheckError, DirectoryProblem, DirectoryStatus, DiskProblem, Router, RouterConfig, RouterStatus,
-    StartError,
-};
+pub use router::{DirectoryProblem, DirectoryStatus, DiskProblem, Router, RouterStatus, StartError};
 pub use server::{Address, Login, plain_options, request_options};
 pub use shard_key;
 pub use shards::{ServerStatus, ShardStatus};

@@ -46,6 +46,9 @@ pub struct Migrated {
     pub version: i64,
 }
 
+/// Version and checksum of a migration.
+pub(crate) type Applied = (i64, Vec<u8>);
+
 fn directory_migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("../migrations/directory");
     migrator.dangerous_set_table_name("directory.applied_migration");
@@ -78,7 +81,7 @@ pub fn schema_version() -> i64 {
 }
 
 /// Version and checksum of each embedded migration of shards, ascending.
-pub(crate) fn embedded_shard_migrations() -> Vec<(i64, Vec<u8>)> {
+pub(crate) fn embedded_shard_migrations() -> Vec<Applied> {
     shard_migrator().iter().map(|migration| (migration.version, migration.checksum.to_vec())).collect()
 }
 
@@ -141,6 +144,6 @@ async fn run(
 /// Version and checksum of each migration that a shard has applied, ascending.
 pub(crate) async fn applied_shard_migrations(
     connection: &mut PgConnection,
-) -> Result<Vec<(i64, Vec<u8>)>, sqlx::Error> {
+) -> Result<Vec<Applied>, sqlx::Error> {
     sqlx::query_as(sql::APPLIED_SHARD_MIGRATIONS).fetch_all(connection).await
 }

@@ -80,10 +80,10 @@ impl Conn {
 
     /// Gives the connection back to its pool. Inside a transaction it is closed instead.
     pub fn release(mut self) {
-        if let Some(object) = self.object.take() {
-            if object.connection.is_in_transaction() {
-                drop(Object::take(object));
-            }
+        match self.object.take() {
+            Some(object) if object.connection.is_in_transaction() => drop(Object::take(object)),
+            // The object's own drop is what returns it.
+            object => drop(object),
         }
     }
 }

@@ -1,82 +1,21 @@
 //! The one handle of this crate: places buckets, hands out connections, keeps itself up to date.
 
 use crate::bulkhead::{Bulkhead, FenceFull, FencePermit};
-use crate::directory::sql;
-use crate::directory::{
-    BadSection, Directory, DiskError, Fingerprints, KeyMismatch, Snapshot, distrusted_kids,
-};
+use crate::config::RouterConfig;
+use crate::directory::{BadSection, Directory, DiskError, Snapshot, distrusted_kids};
 use crate::map::{BucketMap, Hint, Placement, ShardId};
-use crate::migrate::{applied_shard_migrations, embedded_shard_migrations};
 use crate::ownership::Ownership;
 use crate::poll::{self, Sections};
 use crate::pool::{Conn, PoolError, PoolLimits};
-use crate::server::{Address, Login};
 use crate::shards::{self, Reach, ShardStatus, Shards};
 use arc_swap::ArcSwap;
 use serde::Serialize;
 use shard_key::Bucket;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
-
-/// What a router needs to know. Every limit has a default ([`RouterConfig::new`]).
-#[derive(Clone, Debug)]
-pub struct RouterConfig {
-    /// The directory database.
-    pub directory: Address,
-    /// Our role on the directory and on every shard.
-    pub login: Login,
-    /// Where the last good sections of the directory are kept.
-    pub state_dir: PathBuf,
-    /// Connections to each server at most.
-    pub pool_size: usize,
-    /// How long a caller waits for a free connection.
-    pub checkout_timeout_ms: u64,
-    /// How long making a connection may take.
-    pub connect_timeout_ms: u64,
-    /// Age at which a connection is replaced, ± a tenth.
-    pub connection_max_age_ms: u64,
-    /// How often versions are polled, ± a tenth.
-    pub poll_interval_ms: u64,
-    /// How often everything is read again, changed or not.
-    pub full_read_interval_ms: u64,
-    /// How long one poll may take.
-    pub directory_timeout_ms: u64,
-    /// How often each shard's distrusted keys are read.
-    pub distrusted_interval_ms: u64,
-}
-
-impl RouterConfig {
-    /// The defaults around these four.
-    #[must_use]
-    pub fn new(directory: Address, login: Login, state_dir: PathBuf, pool_size: usize) -> Self {
-        Self {
-            directory,
-            login,
-            state_dir,
-            pool_size,
-            checkout_timeout_ms: 250,
-            connect_timeout_ms: 1_000,
-            connection_max_age_ms: 600_000,
-            poll_interval_ms: 1_000,
-            full_read_interval_ms: 60_000,
-            directory_timeout_ms: 2_000,
-            distrusted_interval_ms: 30_000,
-        }
-    }
-
-    fn limits(&self) -> PoolLimits {
-        PoolLimits {
-            pool_size: self.pool_size,
-            checkout_timeout: Duration::from_millis(self.checkout_timeout_ms),
-            connect_timeout: Duration::from_millis(self.connect_timeout_ms),
-            max_age: Duration::from_millis(self.connection_max_age_ms),
-        }
-    }
-}
 
 /// Why a router cannot start: it knows of no shards, neither from the directory nor from the disk.
 #[derive(Debug, thiserror::Error)]
@@ -111,35 +50,6 @@ pub enum DiskProblem {
     /// It is whole, and cannot be used.
     #[error("{0}")]
     Bad(#[from] BadSection),
-}
-
-/// Why a node must not serve.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckError {
-    /// A permanent key is not the one that the data was written with.
-    #[error("{place}: {source}")]
-    Key {
-        /// `directory` or `shard 2`.
-        place: String,
-        /// Which key, and both fingerprints.
-        source: KeyMismatch,
-    },
-    /// A shard's applied migrations are not those embedded in this binary.
-    #[error("shard {shard}: its schema differs from this binary's at migration {version}")]
-    Schema {
-        /// Which shard.
-        shard: ShardId,
-        /// The first migration that is missing, altered or unknown.
-        version: i64,
-    },
-    /// A shard answered with an error that is no outage.
-    #[error("shard {shard}: {source}")]
-    Database {
-        /// Which shard.
-        shard: ShardId,
-        /// What it said.
-        source: sqlx::Error,
-    },
 }
 
 /// The state of the directory as seen from here.
@@ -374,59 +284,6 @@ impl Router {
             shards: self.inner.shards.load().values().map(|shard| shard.status()).collect(),
         }
     }
-
-    /// Compares our permanent keys with what the data was written with: the directory's word (or the disk
-    /// copy's) and every reachable shard's. On an error the process must end with code 2 before it listens.
-    ///
-    /// # Errors
-    /// A key differs, named; or a shard answered with an error.
-    pub async fn check_fingerprints(&self, routing: &str, lookup: &str) -> Result<(), CheckError> {
-        let ours = Fingerprints { routing: routing.to_owned(), lookup: lookup.to_owned() };
-        if let Some(source) = ours.mismatch(&self.snapshot().topology.content.fingerprints) {
-            return Err(CheckError::Key { place: "directory".to_owned(), source });
-        }
-        for shard in self.shards() {
-            let Some(mut conn) = self.reachable(shard).await else { continue };
-            let stored = crate::directory::read_fingerprints(&mut conn, sql::SHARD_FINGERPRINTS)
-                .await
-                .map_err(|source| CheckError::Database { shard, source })?;
-            conn.release();
-            if let Some(source) = ours.mismatch(&stored) {
-                return Err(CheckError::Key { place: format!("shard {shard}"), source });
-            }
-        }
-        Ok(())
-    }
-
-    /// Demands that every reachable shard has exactly the embedded migrations.
-    ///
-    /// # Errors
-    /// A shard has others, named; or it answered with an error.
-    pub async fn check_schema(&self) -> Result<(), CheckError> {
-        let embedded = embedded_shard_migrations();
-        for shard in self.shards() {
-            let Some(mut conn) = self.reachable(shard).await else { continue };
-            let applied = applied_shard_migrations(&mut conn)
-                .await
-                .map_err(|source| CheckError::Database { shard, source })?;
-            conn.release();
-            if let Some(version) = first_difference(&embedded, &applied) {
-                return Err(CheckError::Schema { shard, version });
-            }
-        }
-        Ok(())
-    }
-
-    /// An outage of one shard must not keep a node from starting.
-    async fn reachable(&self, shard: ShardId) -> Option<Conn> {
-        match self.primary(shard).await {
-            Ok(conn) => Some(conn),
-            Err(error) => {
-                tracing::warn!(shard.id = %shard, %error, "shard not checked: it cannot be reached");
-                None
-            }
-        }
-    }
 }
 
 impl std::fmt::Debug for Router {
@@ -453,12 +310,4 @@ pub(crate) async fn read_distrusted(inner: &Inner) {
     if kids.len() > before {
         inner.distrusted.store(Arc::new(kids));
     }
-}
-
-fn first_difference(ours: &[(i64, Vec<u8>)], theirs: &[(i64, Vec<u8>)]) -> Option<i64> {
-    let differs = |(a, b): (&(i64, Vec<u8>), &(i64, Vec<u8>))| (a != b).then_some(a.0.min(b.0));
-    ours.iter().zip(theirs).find_map(differs).or_else(|| {
-        let common = ours.len().min(theirs.len());
-        ours.get(common).or_else(|| theirs.get(common)).map(|(version, _)| *version)
-    })
 }
