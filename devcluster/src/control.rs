@@ -96,7 +96,13 @@ async fn start_postgres(site: &Site, state: &State, found: &PartState) -> Result
 
 /// Stops everything that still runs and forgets the cluster. Its data stays.
 pub fn stop_all(home: &Home, how: Stop) -> Result<()> {
-    let Some(state) = state::read(home)? else { return Ok(()) };
+    if state::read(home)?.is_none() {
+        return Ok(());
+    }
+    let state = state::update(home, |state| {
+        state.stopping = true;
+        Ok(())
+    })?;
     let of = |wanted: fn(Kind) -> bool| -> Vec<&PartState> {
         state.parts.iter().filter(|part| wanted(part.part.kind) && part.is_alive()).collect()
     };

@@ -51,6 +51,7 @@ pub(crate) fn prepare(spec: &ClusterSpec, home: &Home) -> Result<std::result::Re
         replicas: spec.replicas,
         auth_node: spec.auth_node.as_ref().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())),
         primaries,
+        stopping: false,
         parts: parts.iter().map(part).collect(),
     };
     state::write(home, &state)?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use devcluster::control::{self, Stop};
-use devcluster::up::{home_at, table, up};
+use devcluster::up::{home_at, say, table, up};
 use devcluster::{ClusterSpec, Error, Home, Ports, Result, ServerChoice, promote, run_guard, state};
 
 #[derive(Parser)]
@@ -73,9 +73,6 @@ struct Up {
     /// Any free ports instead of the fixed ones.
     #[arg(long)]
     free_ports: bool,
-    /// Keep production's address limits.
-    #[arg(long)]
-    production_limits: bool,
     /// The auth-node executable (default: the one beside this program).
     #[arg(long)]
     auth_node: Option<PathBuf>,
@@ -103,7 +100,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Up(options) => start(&home, options).await,
         Command::Down => down(&home),
         Command::Status => {
-            print!("{}", table(&state::require(&home)?));
+            say(table(&state::require(&home)?).trim_end());
             Ok(())
         }
         Command::Kill { name } => control::kill(&home, &name),
@@ -111,7 +108,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Resume { name } => control::resume(&home, &name),
         Command::Start { name } => control::start(&home, &name).await,
         Command::Promote { name } => {
-            println!("{} is the primary now", promote(&home, &name).await?);
+            say(format_args!("{} is the primary now", promote(&home, &name).await?));
             Ok(())
         }
         Command::Logs { name } => logs(&home, &name),
@@ -128,9 +125,8 @@ async fn start(home: &Home, options: Up) -> Result<()> {
         .shards(options.shards)
         .replicas(options.replicas)
         .nodes(nodes)
-        .production_limits(options.production_limits)
         .fresh(options.fresh)
-        .progress(|line| println!("{line}"));
+        .progress(|line| say(line));
     if nodes > 0 {
         spec = spec.auth_node(options.auth_node.map_or_else(beside_us, Ok)?);
     }
@@ -152,11 +148,11 @@ fn beside_us() -> Result<PathBuf> {
 
 fn down(home: &Home) -> Result<()> {
     if state::read(home)?.is_none() {
-        println!("nothing runs");
+        say("nothing runs");
         return Ok(());
     }
     control::stop_all(home, Stop::Gently)?;
-    println!("stopped");
+    say("stopped");
     Ok(())
 }
 

@@ -94,7 +94,7 @@ fn executable(site: &Site) -> Result<&Path> {
 }
 
 fn configuration(spec: &ClusterSpec, home: &Home, parts: &[Part], node: &Part, number: u16) -> String {
-    let mut tables = base(home, parts, node, spec.production_limits);
+    let mut tables = base(home, parts, node);
     merge(&mut tables, &spec.overrides, number);
     let mut text = String::from("# Written by devcluster at every up.\n");
     for (section, keys) in tables {
@@ -105,7 +105,7 @@ fn configuration(spec: &ClusterSpec, home: &Home, parts: &[Part], node: &Part, n
 }
 
 /// What every node is told. All carry the first node's public address: one issuer, whoever answers.
-fn base(home: &Home, parts: &[Part], node: &Part, production_limits: bool) -> Tables {
+fn base(home: &Home, parts: &[Part], node: &Part) -> Tables {
     let first = parts.iter().find(|part| matches!(part.kind, Kind::Node { number: 1 })).unwrap_or(node);
     let directory = parts.iter().find(|part| part.kind == Kind::Directory).map_or(0, |part| part.port);
     let redis = parts.iter().filter(|part| matches!(part.kind, Kind::Redis { .. }));
@@ -128,7 +128,6 @@ fn base(home: &Home, parts: &[Part], node: &Part, production_limits: bool) -> Ta
         ("redis", "nodes", format!("[{}]", redis.join(", "))),
         ("tokens", "jwks_max_age_s", JWKS_MAX_AGE_S.to_string()),
         ("tokens", "key_lead_s", KEY_LEAD_S.to_string()),
-        ("limits", "address_limits", production_limits.to_string()),
     ];
     let mut tables = Tables::new();
     for (section, key, value) in rows {
@@ -171,7 +170,6 @@ mod tests {
             "[tokens.extra]",
             "x = \"y\"",
             "dir = \"/a \\\"b\\\"/secrets\"",
-            "address_limits = false",
         ] {
             assert!(second.lines().any(|found| found == line), "{line} is not in {second}");
         }

@@ -45,7 +45,6 @@ pub struct ClusterSpec {
     pub(crate) servers: ServerChoice,
     pub(crate) auth_node: Option<PathBuf>,
     pub(crate) guard: Option<PathBuf>,
-    pub(crate) production_limits: bool,
     pub(crate) fresh: bool,
     pub(crate) overrides: Vec<Override>,
     pub(crate) progress: Option<Progress>,
@@ -64,7 +63,6 @@ impl Default for ClusterSpec {
             servers: ServerChoice::default(),
             auth_node: None,
             guard: None,
-            production_limits: false,
             fresh: false,
             overrides: Vec::new(),
             progress: None,
@@ -141,12 +139,6 @@ impl ClusterSpec {
     /// The `devcluster` executable, which guards this cluster against our own sudden death.
     pub fn guard(mut self, program: impl Into<PathBuf>) -> Self {
         self.guard = Some(program.into());
-        self
-    }
-
-    /// Keeps the address limits of production.
-    pub fn production_limits(mut self, keep: bool) -> Self {
-        self.production_limits = keep;
         self
     }
 

@@ -27,6 +27,9 @@ pub struct State {
     pub auth_node: Option<PathBuf>,
     /// Which part is each shard's primary.
     pub primaries: BTreeMap<u16, String>,
+    /// Somebody is stopping it: parts that end are no news.
+    #[serde(default)]
+    pub stopping: bool,
     /// Every part, in the order it is shown.
     pub parts: Vec<PartState>,
 }

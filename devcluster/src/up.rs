@@ -1,6 +1,7 @@
 //! What `make up` does: starts the local cluster, shows it, and holds it in the foreground or leaves it running.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub async fn up(spec: &ClusterSpec, home: &Home, detach: bool) -> Result<Outcome
     let prepared = match prepare(spec, home)? {
         Ok(prepared) => prepared,
         Err(running) => {
-            println!("the cluster runs already; make down ends it\n\n{}", table(&running));
+            say(format_args!("the cluster runs already; make down ends it\n\n{}", table(&running)));
             return Ok(Outcome::Running);
         }
     };
@@ -50,7 +51,7 @@ pub async fn up(spec: &ClusterSpec, home: &Home, detach: bool) -> Result<Outcome
     }
     drop(prepared);
     let state = state::require(home)?;
-    println!("\n{}\n{}", table(&state), ready_line(&state));
+    say(format_args!("\n{}\n{}", table(&state), ready_line(&state)));
     if detach {
         return Ok(Outcome::Running);
     }
@@ -113,7 +114,7 @@ fn ready_line(state: &State) -> String {
 }
 
 fn stop(home: &Home, how: Stop) -> Result<()> {
-    println!("stopping");
+    say(format_args!("stopping"));
     stop_all(home, how)
 }
 
@@ -123,14 +124,22 @@ async fn watch(home: &Home) {
     loop {
         tokio::time::sleep(WATCH).await;
         let Ok(Some(state)) = state::read(home) else { return };
+        if state.stopping {
+            continue;
+        }
         let ended = |part: &&PartState| part.process.is_some() && !part.is_alive();
         let ended: Vec<String> =
             state.parts.iter().filter(ended).map(|part| part.part.name.clone()).collect();
         for name in ended.iter().filter(|name| !told.contains(name)) {
-            println!("{name} has ended by itself: see {}", home.log(name).display());
+            say(format_args!("{name} has ended by itself: see {}", home.log(name).display()));
         }
         told = ended;
     }
+}
+
+/// Prints a line. A reader that went away must not end us half way: what was started has to be stopped in order.
+pub fn say(text: impl std::fmt::Display) {
+    let _reader_gone = writeln!(std::io::stdout(), "{text}");
 }
 
 /// A cluster's folder, absolute whether it exists or not.
