@@ -57,7 +57,8 @@ pub fn request_options(address: &Address, login: &Login) -> PgConnectOptions {
     plain_options(address, login).options([STATEMENT_TIMEOUT, IDLE_IN_TRANSACTION_TIMEOUT])
 }
 
-/// Options without statement limits, for migrations and bootstrap. The environment is not consulted.
+/// Options without statement limits, for migrations and bootstrap. Of the environment only `PGSSL*` and
+/// `PGOPTIONS` count; never a password file.
 #[must_use]
 pub fn plain_options(address: &Address, login: &Login) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
