@@ -11,12 +11,10 @@ SERVERS ?= auto
 DETACH ?=
 REPLICAS ?= 1
 FRESH ?=
-LIMITS ?= local
 NAME ?=
 
 UP_FLAGS := --servers $(SERVERS) --replicas $(REPLICAS) \
-	$(if $(filter 1,$(DETACH)),--detach) $(if $(filter 1,$(FRESH)),--fresh) \
-	$(if $(filter production,$(LIMITS)),--production-limits)
+	$(if $(filter 1,$(DETACH)),--detach) $(if $(filter 1,$(FRESH)),--fresh)
 CLUSTER = $(BIN)/devcluster --dir $(DIR)
 
 .DEFAULT_GOAL := help
@@ -27,7 +25,7 @@ help: ## show the targets and variables
 	@awk -F ':.*## ' '/^[a-z ]+:.*## / { printf "  %-38s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  SERVERS=auto|fetch|system  where PostgreSQL and Redis come from   DETACH=1  up returns once ready"
-	@echo "  REPLICAS=2  synchronous replicas   FRESH=1  wipe data first   LIMITS=production  keep address limits"
+	@echo "  REPLICAS=2  synchronous replicas   FRESH=1  wipe data first"
 
 build:
 	@$(CARGO) build --quiet --locked --package auth-node --package devcluster
