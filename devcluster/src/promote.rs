@@ -32,7 +32,9 @@ pub async fn promote(home: &Home, name: &str) -> Result<String> {
     let shard = candidate.kind.shard().ok_or_else(|| Error::new(format!("{name} is no part of a shard")))?;
     let old = state.primary(shard)?;
     if old.part.name == name {
-        return Err(Error::new(format!("{name} is the primary of shard {shard} already")));
+        // Perhaps an earlier promotion was cut off before everybody was told; telling them twice harms nobody.
+        settle(&site, &state, candidate).await?;
+        return Ok(name.to_owned());
     }
     if old.is_alive() {
         return Err(Error::new(format!(

@@ -92,6 +92,7 @@ async fn a_replica_that_caught_up_is_promoted_and_the_old_primary_follows_it() {
     wait_replicated(&cluster, FIRST, 1).await;
     cluster.kill(PRIMARY).await.unwrap();
     assert_eq!(cluster.promote(FIRST).await.unwrap(), FIRST);
+    assert_eq!(cluster.promote(FIRST).await.unwrap(), FIRST, "again is no harm");
     insert(&mut PgConnection::connect(&cluster.shard_primary_dsn(1).unwrap()).await.unwrap(), 2).await;
     cluster.start(PRIMARY).await.unwrap();
     wait_replicated(&cluster, PRIMARY, 2).await;

