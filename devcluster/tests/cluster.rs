@@ -13,7 +13,7 @@ use sqlx::{Connection, PgConnection, query, query_scalar};
 const PRIMARY: &str = "shard-1-primary";
 const FIRST: &str = "shard-1-replica-1";
 const SECOND: &str = "shard-1-replica-2";
-const GONE_LIMIT: Duration = Duration::from_secs(20);
+const GONE_LIMIT: Duration = Duration::from_secs(60);
 /// Set in the copy of this test program that is to be killed.
 const VICTIM: &str = "DEVCLUSTER_TEST_VICTIM";
 
