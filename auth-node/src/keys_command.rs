@@ -21,11 +21,13 @@ pub enum KeysCommand {
     /// Stop signing with a key; its tokens stay valid until they expire
     Retire {
         /// The key id
+        #[arg(allow_hyphen_values = true)]
         kid: String,
     },
     /// Refuse a key everywhere at once: its tokens die (nodes within 60 s, verifiers with their next JWKS)
     Distrust {
         /// The key id
+        #[arg(allow_hyphen_values = true)]
         kid: String,
     },
 }

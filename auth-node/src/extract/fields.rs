@@ -106,7 +106,7 @@ impl Fields {
 
     fn take(&mut self, field: &str) -> Option<Value> {
         let at = self.members.iter().position(|(name, _)| name == field)?;
-        Some(self.members.swap_remove(at).1)
+        Some(self.members.remove(at).1)
     }
 
     fn keep<T, E: fmt::Display>(&mut self, field: &str, parsed: Result<T, E>) -> Option<T> {

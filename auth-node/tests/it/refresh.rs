@@ -128,14 +128,17 @@ async fn forged(world: Arc<World>) {
 }
 
 async fn ends(world: Arc<World>) {
-    for column in ["expires_at", "absolute_expires_at"] {
-        let session = world.new_session().await;
-        let end = format!(
-            "UPDATE shard.sessions SET {column} = now() - interval '1 s', expires_at = now() - interval '1 s' WHERE bucket = $bucket AND session_id = $session"
-        );
-        assert_eq!(world.sql_for(&session.access, &end).await, 1);
-        world.refresh(&session.refresh, None).await.expect_problem(401, "invalid-refresh-token");
-    }
+    let session = world.new_session().await;
+    let end = "UPDATE shard.sessions SET expires_at = now() - interval '1 s' WHERE bucket = $bucket AND session_id = $session";
+    assert_eq!(world.sql_for(&session.access, end).await, 1);
+    world.refresh(&session.refresh, None).await.expect_problem(401, "invalid-refresh-token");
+    // A rotation moves the idle end, never beyond the absolute one.
+    let session = world.new_session().await;
+    let near = "UPDATE shard.sessions SET absolute_expires_at = now() + interval '1 h' WHERE bucket = $bucket AND session_id = $session";
+    assert_eq!(world.sql_for(&session.access, near).await, 1);
+    world.refresh(&session.refresh, None).await.expect(200);
+    let kept = "UPDATE shard.sessions SET amr = amr WHERE bucket = $bucket AND session_id = $session AND expires_at = absolute_expires_at";
+    assert_eq!(world.sql_for(&session.access, kept).await, 1);
 }
 
 /// 50 rounds, each of 100 clients with one and the same token, half of them at each node. An overloaded node may say

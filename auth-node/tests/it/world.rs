@@ -90,10 +90,9 @@ impl World {
         if failed {
             for name in ["node-1", "node-2"] {
                 let log = self.cluster.logs(name).unwrap_or_default();
-                let worth = log.lines().filter(|l| l.contains("\"WARN\"") || l.contains("\"ERROR\"") || !l.starts_with('{'));
-                let lines: Vec<_> = worth.collect();
-                eprintln!("--- {name}, the last of {} warnings", lines.len());
-                lines.iter().rev().take(40).rev().for_each(|line| eprintln!("{line}"));
+                let lines: Vec<_> = log.lines().filter(|l| l.contains("\"ERROR\"") || !l.starts_with('{')).collect();
+                eprintln!("--- {name}, the last of {} errors", lines.len());
+                lines.iter().rev().take(10).rev().for_each(|line| eprintln!("{line}"));
             }
         }
         self.cluster.stop().await.expect("the cluster stops");

@@ -1,0 +1,101 @@
+//! Every route has its row: who may call it without a token, and what it says then. A new route fails here first.
+use std::sync::Arc;
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::Suite;
+use crate::world::World;
+
+/// Method, path, status without a token (and, for calls that need none, with an empty JSON object).
+const ROUTES: &[(&str, &str, u16)] = &[
+    ("POST", "/auth/v1/register", 422),
+    ("POST", "/auth/v1/login", 422),
+    ("POST", "/auth/v1/refresh", 422),
+    ("POST", "/auth/v1/logout", 401),
+    ("GET", "/auth/v1/sessions", 401),
+    ("DELETE", "/auth/v1/sessions", 401),
+    ("DELETE", "/auth/v1/sessions/{id}", 401),
+    ("GET", "/auth/v1/me", 401),
+    ("PATCH", "/auth/v1/me", 401),
+    ("DELETE", "/auth/v1/me", 401),
+    ("POST", "/auth/v1/me/password", 401),
+    ("GET", "/auth/verify", 401),
+    ("GET", "/.well-known/jwks.json", 200),
+    ("GET", "/health", 200),
+];
+
+pub fn add(suite: &mut Suite) {
+    suite.add("every_route_stands_in_the_unauthorised_table", table_is_whole);
+    suite.add("nobody_without_a_token_gets_past_it", unauthorised);
+    suite.add("the_ops_listener_answers_and_its_metrics_cover_what_was_promised", ops);
+}
+
+async fn table_is_whole(_: Arc<World>) {
+    let source = include_str!("../../src/routes.rs");
+    let public = source.split("pub fn ops").next().unwrap_or_default();
+    for line in public.lines().filter(|line| line.contains(".route(")) {
+        let path = line.split('"').nth(1).expect("a path");
+        for method in ["get", "post", "patch", "delete", "put"] {
+            if line.contains(&format!("{method}(")) {
+                let row = ROUTES.iter().any(|(m, p, _)| m.eq_ignore_ascii_case(method) && *p == path);
+                assert!(row, "{method} {path} has no row");
+            }
+        }
+    }
+}
+
+async fn unauthorised(world: Arc<World>) {
+    let dead = world.new_session().await;
+    world.call(Method::POST, "/auth/v1/logout", Some(&dead.access), None).await.expect(204);
+    for (method, path, status) in ROUTES {
+        let method: Method = method.parse().expect("a method");
+        let path = path.replace("{id}", &dead.id);
+        let body = (!method.is_safe()).then(|| json!({}));
+        let answer = world.call(method.clone(), &path, None, body).await;
+        assert_eq!(answer.status.as_u16(), *status, "{method} {path}: {:?}", answer.body);
+        if *status == 401 {
+            assert_eq!(answer.problem(), "invalid-token");
+            assert!(answer.header("www-authenticate").starts_with("Bearer"));
+            let body = match path.as_str() {
+                "/auth/v1/me/password" => json!({"current": "12345678", "new": "12345678"}),
+                "/auth/v1/me" if method == Method::PATCH => json!({"name": "x"}),
+                _ => json!({"password": "12345678"}),
+            };
+            let body = (!method.is_safe()).then_some(body);
+            let answer = world.call(method.clone(), &path, Some(&dead.access), body).await;
+            let expected = if path == "/auth/v1/logout" { 204 } else { 401 };
+            assert_eq!(answer.status.as_u16(), expected, "{method} {path} with a dead session: {:?}", answer.body);
+        }
+    }
+}
+
+async fn ops(world: Arc<World>) {
+    let session = world.new_session().await;
+    world.get("/auth/verify", &session.access).await.expect(200);
+    for node in [1, 2] {
+        let url = world.cluster.ops_url(node).expect("an address");
+        let read = async |path: &str| {
+            let response = world.http.get(format!("{url}{path}")).send().await.expect("an answer");
+            assert_eq!(response.status(), 200, "{path}");
+            response.text().await.expect("text")
+        };
+        read("/health/live").await;
+        read("/health/ready").await;
+        assert!(read("/health/dependencies").await.contains("\"shard_id\":3"));
+        let metrics = read("/metrics").await;
+        for name in [
+            "tessera_http_request_seconds_bucket",
+            "tessera_pool_connections",
+            "tessera_shard_up",
+            "tessera_replica_lag_seconds",
+            "tessera_hash_waiting",
+            "tessera_cache_requests_total",
+            "tessera_map_version",
+            "tessera_redis_breaker_state",
+            "tessera_store_seconds_bucket",
+        ] {
+            assert!(metrics.contains(name), "node {node} shows no {name}");
+        }
+    }
+}
