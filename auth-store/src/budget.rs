@@ -21,7 +21,9 @@ impl Default for RetryBudget {
 impl RetryBudget {
     /// A call was made.
     pub fn earn(&self) {
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| (held < CAP).then_some(held + EARNED));
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| (held < CAP).then_some(held + EARNED));
     }
 
     /// Takes one retry, if there is one.

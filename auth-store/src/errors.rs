@@ -102,17 +102,23 @@ impl TxError {
     /// The fault, and a text that holds no values.
     pub(crate) fn fault(&self) -> (Fault, String) {
         match self {
-            Self::Owner(Ownership::Elsewhere(hint)) => (Fault::Elsewhere(*hint), "bucket is elsewhere".to_owned()),
+            Self::Owner(Ownership::Elsewhere(hint)) => {
+                (Fault::Elsewhere(*hint), "bucket is elsewhere".to_owned())
+            }
             Self::Owner(_) => (Fault::Fenced, "bucket is fenced".to_owned()),
             Self::Store(StoreError::Unavailable(why)) => (Fault::Refused, why.clone()),
             Self::Store(StoreError::Unknown(why)) => (Fault::Lost, why.clone()),
             Self::Store(StoreError::Corrupt(why)) => (Fault::Broken, why.clone()),
-            Self::Sql(sqlx::Error::Database(error)) => (database_fault(error.as_ref()), database_text(error.as_ref())),
+            Self::Sql(sqlx::Error::Database(error)) => {
+                (database_fault(error.as_ref()), database_text(error.as_ref()))
+            }
             Self::Sql(sqlx::Error::Io(error)) => (Fault::Lost, format!("connection: {}", error.kind())),
             Self::Sql(sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed) => {
                 (Fault::Lost, "connection: protocol".to_owned())
             }
-            Self::Sql(sqlx::Error::ColumnDecode { index, .. }) => (Fault::Broken, format!("column {index} does not decode")),
+            Self::Sql(sqlx::Error::ColumnDecode { index, .. }) => {
+                (Fault::Broken, format!("column {index} does not decode"))
+            }
             Self::Sql(sqlx::Error::ColumnNotFound(column)) => (Fault::Broken, format!("no column {column}")),
             Self::Sql(_) => (Fault::Broken, "statement or row does not fit".to_owned()),
         }

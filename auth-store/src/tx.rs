@@ -128,19 +128,29 @@ impl Tx {
         self.metered(call, read).await
     }
 
-    async fn metered<T>(&self, call: Call, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let span = tracing::debug_span!("store", otel.name = call.op.span, shard.id = tracing::field::Empty,
-            bucket = call.bucket.get());
+    async fn metered<T>(
+        &self,
+        call: Call,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let span = tracing::debug_span!(
+            "store",
+            otel.name = call.op.span,
+            shard.id = tracing::field::Empty,
+            bucket = call.bucket.get()
+        );
         let started = Instant::now();
         let outcome = work.instrument(span).await;
-        metrics::histogram!("tessera_store_seconds", "op" => call.op.name).record(started.elapsed().as_secs_f64());
+        metrics::histogram!("tessera_store_seconds", "op" => call.op.name)
+            .record(started.elapsed().as_secs_f64());
         if let Err(error) = &outcome {
             let kind = match error {
                 StoreError::Unavailable(_) => "unavailable",
                 StoreError::Unknown(_) => "unknown",
                 StoreError::Corrupt(_) => "corrupt",
             };
-            metrics::counter!("tessera_store_errors_total", "op" => call.op.name, "kind" => kind).increment(1);
+            metrics::counter!("tessera_store_errors_total", "op" => call.op.name, "kind" => kind)
+                .increment(1);
         }
         outcome
     }
@@ -223,10 +233,18 @@ impl Tx {
         }
     }
 
-    async fn wait_for_fence(&self, call: Call, shard: ShardId, patience: &mut Patience) -> Result<(), StoreError> {
+    async fn wait_for_fence(
+        &self,
+        call: Call,
+        shard: ShardId,
+        patience: &mut Patience,
+    ) -> Result<(), StoreError> {
         count_retry(call, "fence");
         if patience.fence.is_none() {
-            let permit = self.router.fence_wait(shard, call.bucket).map_err(|e| StoreError::Unavailable(e.to_string()))?;
+            let permit = self
+                .router
+                .fence_wait(shard, call.bucket)
+                .map_err(|e| StoreError::Unavailable(e.to_string()))?;
             patience.fence = Some((permit, Instant::now(), 0));
         }
         let Some((_, since, waits)) = patience.fence.as_mut() else { return Ok(()) };
@@ -256,9 +274,9 @@ impl Tx {
                 Kind::Read | Kind::Write => statement(conn, ctx, work).await,
             }
         });
-        let outcome = outcome
-            .await
-            .unwrap_or_else(|_| Err(TxError::Store(StoreError::Unknown("the server did not answer".to_owned()))));
+        let outcome = outcome.await.unwrap_or_else(|_| {
+            Err(TxError::Store(StoreError::Unknown("the server did not answer".to_owned())))
+        });
         (outcome, committing.load(Ordering::Relaxed))
     }
 }
@@ -282,7 +300,12 @@ where
     }
 }
 
-async fn transaction<C, T, F>(mut conn: Conn, ctx: &C, work: &F, committing: &AtomicBool) -> Result<T, TxError>
+async fn transaction<C, T, F>(
+    mut conn: Conn,
+    ctx: &C,
+    work: &F,
+    committing: &AtomicBool,
+) -> Result<T, TxError>
 where
     C: Sync + ?Sized,
     F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,

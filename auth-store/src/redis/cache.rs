@@ -133,8 +133,10 @@ fn client(config: &RedisConfig) -> Result<Client, String> {
             connection.max_command_attempts = 1;
             connection.max_redirections = 3;
             connection.max_command_buffer_len = MAX_QUEUED;
-            connection.unresponsive =
-                UnresponsiveConfig { max_timeout: Some(UNRESPONSIVE_AFTER), interval: UNRESPONSIVE_AFTER / 4 };
+            connection.unresponsive = UnresponsiveConfig {
+                max_timeout: Some(UNRESPONSIVE_AFTER),
+                interval: UNRESPONSIVE_AFTER / 4,
+            };
             connection.tcp.nodelay = Some(true);
         })
         // For ever, but never more often than every 100 ms: the pause is bounded, not the patience.
@@ -155,7 +157,11 @@ fn key(session: SessionId) -> String {
 
 impl Shared {
     /// Sends one command within its deadline, if the breaker lets it.
-    async fn ask<T>(self: &Arc<Self>, op: &'static str, command: impl Future<Output = Result<T, Error>>) -> Option<T> {
+    async fn ask<T>(
+        self: &Arc<Self>,
+        op: &'static str,
+        command: impl Future<Output = Result<T, Error>>,
+    ) -> Option<T> {
         let Some(permit) = self.breaker.enter(Instant::now()) else {
             count(op, "refused");
             return None;
@@ -174,10 +180,10 @@ impl Shared {
                 Some(answer)
             }
             failure => {
-                if let Ok(Err(error)) = &failure {
-                    if is_about_slots(error) {
-                        self.sync_cluster();
-                    }
+                if let Ok(Err(error)) = &failure
+                    && is_about_slots(error)
+                {
+                    self.sync_cluster();
                 }
                 count(op, if matches!(failure, Ok(Err(_))) { "error" } else { "timeout" });
                 if permit.failed(Instant::now()) {
@@ -286,9 +292,14 @@ impl SessionCache for RedisSessions {
         let shared = &self.shared;
         futures::stream::iter(revoked)
             .for_each_concurrent(PARALLEL_BURIALS, |ended| async move {
-                let args =
-                    vec![ended.version.to_string(), entry::dead(ended.version), TOMBSTONE_TTL.as_millis().to_string()];
-                if let Some(written) = shared.ask("bury", shared.eval(&shared.bury, key(ended.session), args)).await {
+                let args = vec![
+                    ended.version.to_string(),
+                    entry::dead(ended.version),
+                    TOMBSTONE_TTL.as_millis().to_string(),
+                ];
+                if let Some(written) =
+                    shared.ask("bury", shared.eval(&shared.bury, key(ended.session), args)).await
+                {
                     count("bury", if written == 1 { "written" } else { "newer_held" });
                 }
             })

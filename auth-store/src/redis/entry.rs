@@ -37,7 +37,11 @@ pub(super) fn dead(version: i64) -> String {
 
 /// What an entry says about the session whose key it stands under.
 pub(super) fn parse(id: SessionId, text: &str) -> CacheAnswer {
-    parse_live(id, text).unwrap_or(if text.starts_with("D ") { CacheAnswer::Dead } else { CacheAnswer::Nothing })
+    parse_live(id, text).unwrap_or(if text.starts_with("D ") {
+        CacheAnswer::Dead
+    } else {
+        CacheAnswer::Nothing
+    })
 }
 
 fn parse_live(id: SessionId, text: &str) -> Option<CacheAnswer> {

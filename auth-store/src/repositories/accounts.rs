@@ -2,8 +2,8 @@
 use async_trait::async_trait;
 use auth_core::domain::{DisplayName, RevokeReason, User};
 use auth_core::ports::{
-    Accounts, Freshness, Idempotency, NewAccount, Once, PasswordChange, Revoked, StoreError, StoredCredential,
-    random_bytes,
+    Accounts, Freshness, Idempotency, NewAccount, Once, PasswordChange, Revoked, StoreError,
+    StoredCredential, random_bytes,
 };
 use chrono::Duration;
 use serde_json::json;
@@ -100,7 +100,9 @@ async fn insert(conn: &mut PgConnection, new: &Sealed<'_>) -> Result<End<Once<Op
         &password.phc,
         password.pepper_id.map(i64::from)
     ];
-    let Some(row) = gated_one(conn, INSERT, args, "created_at").await? else { return Ok(End::Undo(Once::Done(None))) };
+    let Some(row) = gated_one(conn, INSERT, args, "created_at").await? else {
+        return Ok(End::Undo(Once::Done(None)));
+    };
     let user = User { created_at: get(&row, "created_at")?, ..user.clone() };
     idempotency::finish(conn, bucket, user.tenant, new.once, user.id.as_uuid()).await?;
     let event = audit::Event { tenant: user.tenant, user: user.id, name: "user.created", detail: json!({}) };
@@ -211,7 +213,11 @@ impl Store {
 
 #[async_trait]
 impl Accounts for Store {
-    async fn insert(&self, account: &NewAccount, once: Option<&Idempotency>) -> Result<Once<Option<User>>, StoreError> {
+    async fn insert(
+        &self,
+        account: &NewAccount,
+        once: Option<&Idempotency>,
+    ) -> Result<Once<Option<User>>, StoreError> {
         let User { id, tenant, .. } = account.user;
         let name = account.user.name.as_ref().map(|name| self.seal(&name_aad(tenant, id), name.as_str()));
         let address = self.seal(&address_aad(tenant, id), account.email.as_written());
@@ -258,7 +264,11 @@ impl Accounts for Store {
             .await
     }
 
-    async fn get_password(&self, user: UserId, session: SessionId) -> Result<Option<StoredCredential>, StoreError> {
+    async fn get_password(
+        &self,
+        user: UserId,
+        session: SessionId,
+    ) -> Result<Option<StoredCredential>, StoreError> {
         let call = Call { bucket: user.bucket(), op: op!("accounts.get_password"), kind: Kind::Read };
         self.tx
             .run(call, &(user, session), |(user, session), conn| {
@@ -277,10 +287,13 @@ impl Accounts for Store {
         once: Option<&Idempotency>,
     ) -> Result<Once<Option<Vec<Revoked>>>, StoreError> {
         let (user, session) = (change.user_id, change.session);
-        let call = Call { bucket: user.bucket(), op: op!("accounts.change_password"), kind: Kind::Transaction };
+        let call =
+            Call { bucket: user.bucket(), op: op!("accounts.change_password"), kind: Kind::Transaction };
         let caller = Caller { user, session, once };
         self.tx
-            .run(call, &(caller, change), |(caller, change), conn| Box::pin(change_password(conn, caller, change)))
+            .run(call, &(caller, change), |(caller, change), conn| {
+                Box::pin(change_password(conn, caller, change))
+            })
             .await
     }
 

@@ -40,13 +40,8 @@ pub(crate) struct Event<'a> {
 
 /// Appends an event. The last statement of its transaction: it holds the chain's head until commit.
 pub(crate) async fn append(conn: &mut PgConnection, bucket: Bucket, event: Event<'_>) -> Result<(), TxError> {
-    let args = args![
-        i32::from(bucket),
-        event.tenant.get(),
-        event.user.as_uuid(),
-        event.name,
-        Json(event.detail)
-    ];
+    let args =
+        args![i32::from(bucket), event.tenant.get(), event.user.as_uuid(), event.name, Json(event.detail)];
     sqlx::query_with(APPEND, args).execute(conn).await?;
     Ok(())
 }

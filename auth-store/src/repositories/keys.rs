@@ -79,7 +79,8 @@ impl KeyStore for Keys {
             removed_at: None,
             distrusted_at: None,
         };
-        let inserted = self.router.directory().insert_key(&row, Some(held.version)).await.map_err(unavailable)?;
+        let inserted =
+            self.router.directory().insert_key(&row, Some(held.version)).await.map_err(unavailable)?;
         self.router.refresh_soon();
         Ok(inserted)
     }

@@ -11,7 +11,9 @@ use shard_router::{gated, gated_read};
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::refresh::device;
-use super::rows::{credential, gated, gated_one, get, has, live_columns, live_session, revoked, user, user_columns};
+use super::rows::{
+    credential, gated, gated_one, get, has, live_columns, live_session, revoked, user, user_columns,
+};
 use super::{args, audit, sessions};
 use crate::Store;
 use crate::errors::{Kind, TxError, corrupt};
@@ -161,7 +163,11 @@ fn candidate(sealer: &Sealer, row: &PgRow) -> Result<Option<Candidate>, StoreErr
     Ok(Some(Candidate { user, credential, known_device: get(row, "known_device")? }))
 }
 
-async fn open(conn: &mut PgConnection, login: &Login, limits: &SessionLimits) -> Result<End<Option<Opened>>, TxError> {
+async fn open(
+    conn: &mut PgConnection,
+    login: &Login,
+    limits: &SessionLimits,
+) -> Result<End<Option<Opened>>, TxError> {
     let (bucket, whose) = (login.user_id.bucket(), login.user_id);
     let device = login.device.0.as_slice();
     let args = args![i32::from(bucket), whose.as_uuid(), login.credential_version, device];
@@ -199,7 +205,8 @@ async fn open(conn: &mut PgConnection, login: &Login, limits: &SessionLimits) ->
     sessions::announce(conn, tenant, whose, &opened.ended, reason).await?;
     let detail = json!({ "session_id": login.session, "amr": login.amr, "known_device": known,
         "ended": opened.ended.len() });
-    audit::append(conn, bucket, audit::Event { tenant, user: whose, name: "session.created", detail }).await?;
+    audit::append(conn, bucket, audit::Event { tenant, user: whose, name: "session.created", detail })
+        .await?;
     Ok(End::Keep(Some(opened)))
 }
 
@@ -225,7 +232,9 @@ impl Logins for Store {
         let row = self
             .tx
             .run(call, &args, |args, conn| {
-                Box::pin(async move { Ok(End::Keep(gated_one(conn, RESERVE, args.clone(), "granted").await?)) })
+                Box::pin(
+                    async move { Ok(End::Keep(gated_one(conn, RESERVE, args.clone(), "granted").await?)) },
+                )
             })
             .await?
             .ok_or_else(|| corrupt("an attempt was not counted"))?;
@@ -254,7 +263,11 @@ impl Logins for Store {
             .await
     }
 
-    async fn reserve_proof(&self, attempt: &AttemptKey, limits: &PasswordLimits) -> Result<Option<Duration>, StoreError> {
+    async fn reserve_proof(
+        &self,
+        attempt: &AttemptKey,
+        limits: &PasswordLimits,
+    ) -> Result<Option<Duration>, StoreError> {
         let args = args![
             i32::from(attempt.bucket),
             attempt.subject.as_slice(),
@@ -267,7 +280,9 @@ impl Logins for Store {
         let row = self
             .tx
             .run(call, &args, |args, conn| {
-                Box::pin(async move { Ok(End::Keep(gated_one(conn, RESERVE_PROOF, args.clone(), "granted").await?)) })
+                Box::pin(async move {
+                    Ok(End::Keep(gated_one(conn, RESERVE_PROOF, args.clone(), "granted").await?))
+                })
             })
             .await?
             .ok_or_else(|| corrupt("an attempt was not counted"))?;

@@ -33,7 +33,10 @@ macro_rules! with_user {
 
 macro_rules! refreshed_columns {
     () => {
-        concat!(live_columns!(), ", w.generation, w.refresh_kid, w.name, w.email_sealed, w.email_verified_at, w.user_created_at")
+        concat!(
+            live_columns!(),
+            ", w.generation, w.refresh_kid, w.name, w.email_sealed, w.email_verified_at, w.user_created_at"
+        )
     };
 }
 
@@ -183,7 +186,9 @@ impl Store {
         let row = self
             .tx
             .run(call, &args, |args, conn| {
-                Box::pin(async move { Ok(End::Keep(gated_one(conn, sql, args.clone(), "session_id").await?)) })
+                Box::pin(
+                    async move { Ok(End::Keep(gated_one(conn, sql, args.clone(), "session_id").await?)) },
+                )
             })
             .await?;
         row.map(|row| refreshed(&self.sealer, &row)).transpose()
@@ -194,7 +199,8 @@ impl Store {
         token: &Presented,
         limits: &SessionLimits,
     ) -> Result<Judgement, StoreError> {
-        let call = Call { bucket: token.session.bucket(), op: op!("sessions.judge"), kind: Kind::Transaction };
+        let call =
+            Call { bucket: token.session.bucket(), op: op!("sessions.judge"), kind: Kind::Transaction };
         self.tx
             .run(call, &(self, token, limits), |(store, token, limits), conn| {
                 Box::pin(judge(store, conn, token, limits))
@@ -217,7 +223,9 @@ async fn judge(
         device(token.device),
         limits.replay_window
     ];
-    let Some(row) = gated_one(conn, LOCK, args, "user_id").await? else { return Ok(End::Undo(Judgement::Dead)) };
+    let Some(row) = gated_one(conn, LOCK, args, "user_id").await? else {
+        return Ok(End::Undo(Judgement::Dead));
+    };
     let whose = user_id(get(&row, "user_id")?)?;
     let tenant = TenantId::new(get(&row, "tenant_id")?);
     match classify(facts(&row, token)?, limits) {
@@ -258,7 +266,8 @@ async fn forgive(
     let refreshed = refreshed(&store.sealer, &row)?;
     let detail = json!({ "session_id": token.session, "generation": token.generation });
     outbox::insert(conn, bucket, tenant, whose, outbox::NOTICE_LATE, detail.clone()).await?;
-    audit::append(conn, bucket, audit::Event { tenant, user: whose, name: "refresh_late_replay", detail }).await?;
+    audit::append(conn, bucket, audit::Event { tenant, user: whose, name: "refresh_late_replay", detail })
+        .await?;
     Ok(End::Keep(Judgement::Late(Box::new(refreshed))))
 }
 

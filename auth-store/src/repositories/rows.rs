@@ -133,7 +133,8 @@ fn open(sealer: &Sealer, aad: &[u8], sealed: &[u8]) -> Result<String, StoreError
 /// The columns `phc`, `pepper_id`, `credential_version`.
 pub(crate) fn credential(row: &PgRow) -> Result<StoredCredential, StoreError> {
     let pepper: Option<i64> = get(row, "pepper_id")?;
-    let pepper_id = pepper.map(|id| u32::try_from(id).map_err(|_| corrupt("a pepper id is out of range"))).transpose()?;
+    let pepper_id =
+        pepper.map(|id| u32::try_from(id).map_err(|_| corrupt("a pepper id is out of range"))).transpose()?;
     let password = StoredPassword { phc: get(row, "phc")?, pepper_id };
     Ok(StoredCredential { password, version: get(row, "credential_version")? })
 }

@@ -119,10 +119,13 @@ async fn revoke(
     user: UserId,
     reason: RevokeReason,
 ) -> Result<End<Option<Revoked>>, TxError> {
-    let Some((revoked, tenant)) = end_one(conn, user, session, reason).await? else { return Ok(End::Undo(None)) };
+    let Some((revoked, tenant)) = end_one(conn, user, session, reason).await? else {
+        return Ok(End::Undo(None));
+    };
     announce(conn, tenant, user, &[revoked], reason).await?;
     let detail = json!({ "session_id": session, "reason": reason.as_str() });
-    audit::append(conn, user.bucket(), audit::Event { tenant, user, name: "session.revoked", detail }).await?;
+    audit::append(conn, user.bucket(), audit::Event { tenant, user, name: "session.revoked", detail })
+        .await?;
     Ok(End::Keep(Some(revoked)))
 }
 
@@ -139,7 +142,8 @@ async fn revoke_others(
     }
     announce(conn, tenant, user, &ended, reason).await?;
     let detail = json!({ "kept": keep, "ended": ended.len(), "reason": reason.as_str() });
-    audit::append(conn, user.bucket(), audit::Event { tenant, user, name: "sessions.revoked", detail }).await?;
+    audit::append(conn, user.bucket(), audit::Event { tenant, user, name: "sessions.revoked", detail })
+        .await?;
     Ok(End::Keep(Some(ended)))
 }
 
@@ -156,11 +160,19 @@ fn summary(row: &PgRow) -> Result<SessionSummary, StoreError> {
 
 #[async_trait]
 impl Sessions for Store {
-    async fn rotate(&self, token: &Presented, limits: &SessionLimits) -> Result<Option<Refreshed>, StoreError> {
+    async fn rotate(
+        &self,
+        token: &Presented,
+        limits: &SessionLimits,
+    ) -> Result<Option<Refreshed>, StoreError> {
         self.rotate_session(token, limits).await
     }
 
-    async fn replay(&self, token: &Presented, limits: &SessionLimits) -> Result<Option<Refreshed>, StoreError> {
+    async fn replay(
+        &self,
+        token: &Presented,
+        limits: &SessionLimits,
+    ) -> Result<Option<Refreshed>, StoreError> {
         self.replay_session(token, limits).await
     }
 
@@ -181,7 +193,12 @@ impl Sessions for Store {
             .await
     }
 
-    async fn list(&self, user: UserId, limit: i64, freshness: Freshness) -> Result<Vec<SessionSummary>, StoreError> {
+    async fn list(
+        &self,
+        user: UserId,
+        limit: i64,
+        freshness: Freshness,
+    ) -> Result<Vec<SessionSummary>, StoreError> {
         let call = Call { bucket: user.bucket(), op: op!("sessions.list"), kind: Kind::Read };
         self.tx
             .run_read(call, freshness, sticky(user), &(user, limit), |(user, limit), conn| {
@@ -199,7 +216,12 @@ impl Sessions for Store {
             .await
     }
 
-    async fn revoke(&self, session: SessionId, user: UserId, reason: RevokeReason) -> Result<Option<Revoked>, StoreError> {
+    async fn revoke(
+        &self,
+        session: SessionId,
+        user: UserId,
+        reason: RevokeReason,
+    ) -> Result<Option<Revoked>, StoreError> {
         let call = Call { bucket: user.bucket(), op: op!("sessions.revoke"), kind: Kind::Transaction };
         self.tx
             .run(call, &(session, user, reason), |(session, user, reason), conn| {

@@ -19,9 +19,20 @@ const ENSURE_PARTITIONS: &str = "SELECT shard.ensure_audit_partitions($1::text::
 macro_rules! sweep {
     ($table:literal, $key:literal, $condition:literal, $order:literal) => {
         concat!(
-            "DELETE FROM shard.", $table, " t WHERE (", $key, ") IN (SELECT ", $key, " FROM shard.", $table,
-            " t JOIN meta.bucket_owner o ON o.bucket = t.bucket AND o.state = 'A' WHERE ", $condition,
-            " ORDER BY ", $order, " LIMIT $1) AND ", $condition
+            "DELETE FROM shard.",
+            $table,
+            " t WHERE (",
+            $key,
+            ") IN (SELECT ",
+            $key,
+            " FROM shard.",
+            $table,
+            " t JOIN meta.bucket_owner o ON o.bucket = t.bucket AND o.state = 'A' WHERE ",
+            $condition,
+            " ORDER BY ",
+            $order,
+            " LIMIT $1) AND ",
+            $condition
         )
     };
 }
@@ -31,11 +42,21 @@ const SWEEPS: [(&str, &str); 4] = [
     ("idempotency", sweep!("idempotency", "t.bucket, t.key_hash", "t.expires_at < now()", "t.expires_at")),
     (
         "login_attempts",
-        sweep!("login_attempts", "t.bucket, t.subject, t.scope", "t.window_ends < now() - interval '1 day'", "t.window_ends"),
+        sweep!(
+            "login_attempts",
+            "t.bucket, t.subject, t.scope",
+            "t.window_ends < now() - interval '1 day'",
+            "t.window_ends"
+        ),
     ),
     (
         "sessions",
-        sweep!("sessions", "t.bucket, t.session_id", "t.absolute_expires_at < now() - interval '30 days'", "t.absolute_expires_at"),
+        sweep!(
+            "sessions",
+            "t.bucket, t.session_id",
+            "t.absolute_expires_at < now() - interval '30 days'",
+            "t.absolute_expires_at"
+        ),
     ),
     // A revocation says nothing once every token of the session is dead; a notice waits until it was sent.
     (
@@ -79,7 +100,9 @@ impl Store {
         let limit = Duration::from_secs(30);
         match tokio::time::timeout(limit, self.sweep_all(shard, swept)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(auth_core::ports::StoreError::Unavailable("the sweep took too long".to_owned()).into()),
+            Err(_) => {
+                Err(auth_core::ports::StoreError::Unavailable("the sweep took too long".to_owned()).into())
+            }
         }
     }
 
@@ -90,8 +113,10 @@ impl Store {
             .primary(shard)
             .await
             .map_err(|e| auth_core::ports::StoreError::Unavailable(e.to_string()))?;
-        swept.partitions +=
-            sqlx::query_scalar::<_, i32>(ENSURE_PARTITIONS).bind(PARTITIONS_AHEAD).fetch_one(&mut *conn).await?;
+        swept.partitions += sqlx::query_scalar::<_, i32>(ENSURE_PARTITIONS)
+            .bind(PARTITIONS_AHEAD)
+            .fetch_one(&mut *conn)
+            .await?;
         for (table, statement) in SWEEPS {
             for _ in 0..MAX_BATCHES {
                 let deleted = sqlx::query(statement).bind(BATCH).execute(&mut *conn).await?.rows_affected();

@@ -2,7 +2,9 @@
 use std::sync::Arc;
 
 use auth_core::domain::DisplayName;
-use auth_core::ports::{Accounts, Freshness, Idempotency, Logins, NewAccount, Once, PasswordChange, Sessions, StoreError};
+use auth_core::ports::{
+    Accounts, Freshness, Idempotency, Logins, NewAccount, Once, PasswordChange, Sessions, StoreError,
+};
 use chrono::Duration;
 use futures::future::join_all;
 
@@ -51,7 +53,10 @@ async fn uniqueness(env: Arc<Env>) {
 
 async fn sealed(env: Arc<Env>) {
     let (a, b) = (env.account().await, env.account().await);
-    for column in ["users WHERE position('Ada'::bytea IN name)", "user_identifiers WHERE position('xample'::bytea IN sealed)"] {
+    for column in [
+        "users WHERE position('Ada'::bytea IN name)",
+        "user_identifiers WHERE position('xample'::bytea IN sealed)",
+    ] {
         assert_eq!(env.count(format!("SELECT count(*) FROM shard.{column} > 0")).await, 0, "{column}");
     }
     let found = Accounts::get(&env.store, a.user.id, Freshness::Primary).await.unwrap().unwrap();
@@ -67,7 +72,8 @@ async fn sealed(env: Arc<Env>) {
 async fn rename(env: Arc<Env>) {
     let (a, b) = (env.account().await, env.account().await);
     let name = DisplayName::parse("Grace Hopper").unwrap();
-    let Once::Done(Some(user)) = env.store.rename(a.user.id, a.session, Some(&name), None).await.unwrap() else {
+    let Once::Done(Some(user)) = env.store.rename(a.user.id, a.session, Some(&name), None).await.unwrap()
+    else {
         panic!("not renamed")
     };
     assert_eq!(user.name.as_ref(), Some(&name));
@@ -79,28 +85,39 @@ async fn rename(env: Arc<Env>) {
     let foreign = env.store.rename(a.user.id, b.session, Some(&name), None).await.unwrap();
     assert!(matches!(foreign, Once::Done(None)), "somebody else's session");
     env.store.revoke(a.session, a.user.id, auth_core::domain::RevokeReason::Logout).await.unwrap().unwrap();
-    assert!(matches!(env.store.rename(a.user.id, a.session, Some(&name), None).await.unwrap(), Once::Done(None)));
+    assert!(matches!(
+        env.store.rename(a.user.id, a.session, Some(&name), None).await.unwrap(),
+        Once::Done(None)
+    ));
 }
 
 async fn change_password(env: Arc<Env>) {
     let a = env.account().await;
     let (other, third) = (second_session(&env, &a).await, second_session(&env, &a).await);
     let held = env.store.get_password(a.user.id, a.session).await.unwrap().unwrap();
-    assert_eq!((held.version, held.password.phc.as_str(), held.password.pepper_id), (1, "$test$first", Some(1)));
+    assert_eq!(
+        (held.version, held.password.phc.as_str(), held.password.pepper_id),
+        (1, "$test$first", Some(1))
+    );
     let change = PasswordChange {
         user_id: a.user.id,
         session: a.session,
         expected_version: 1,
         password: password("second"),
     };
-    let Once::Done(Some(ended)) = env.store.change_password(&change, None).await.unwrap() else { panic!("refused") };
+    let Once::Done(Some(ended)) = env.store.change_password(&change, None).await.unwrap() else {
+        panic!("refused")
+    };
     let mut ids: Vec<_> = ended.iter().map(|r| (r.session, r.version)).collect();
     ids.sort();
     let mut expected = vec![(other, 2), (third, 2)];
     expected.sort();
     assert_eq!(ids, expected);
     assert!(live(&env, a.session).await && !live(&env, other).await);
-    assert!(matches!(env.store.change_password(&change, None).await.unwrap(), Once::Done(None)), "old version");
+    assert!(
+        matches!(env.store.change_password(&change, None).await.unwrap(), Once::Done(None)),
+        "old version"
+    );
     // A login that verified the old password comes too late.
     let late = env.login(a.user.id, a.lookup, a.device);
     assert!(env.store.open(&late, &session_limits()).await.unwrap().is_none());
@@ -151,8 +168,12 @@ async fn idempotency(env: Arc<Env>) {
     // Expired: as if never used.
     env.exec(format!("UPDATE shard.idempotency SET expires_at = now() WHERE bucket = {bucket}")).await;
     assert!(env.store.find_once(bucket, &key).await.unwrap().is_none());
-    assert!(matches!(env.store.insert(&env.new_account(bucket), Some(&key)).await.unwrap(), Once::Done(Some(_))));
-    let kept = format!("SELECT count(*) FROM shard.idempotency WHERE bucket = {bucket} AND expires_at > now()");
+    assert!(matches!(
+        env.store.insert(&env.new_account(bucket), Some(&key)).await.unwrap(),
+        Once::Done(Some(_))
+    ));
+    let kept =
+        format!("SELECT count(*) FROM shard.idempotency WHERE bucket = {bucket} AND expires_at > now()");
     assert_eq!(env.count(kept).await, 1);
 }
 
@@ -177,5 +198,8 @@ async fn concurrent_keys(env: Arc<Env>) {
     let running = env.store.rename(a.user.id, a.session, None, Some(&key)).await.unwrap();
     assert!(matches!(running, Once::Running));
     tx.rollback().await.unwrap();
-    assert!(matches!(env.store.rename(a.user.id, a.session, None, Some(&key)).await.unwrap(), Once::Done(Some(_))));
+    assert!(matches!(
+        env.store.rename(a.user.id, a.session, None, Some(&key)).await.unwrap(),
+        Once::Done(Some(_))
+    ));
 }

@@ -49,15 +49,21 @@ async fn tampering(env: Arc<Env>) {
 
 async fn append_only(env: Arc<Env>) {
     let a = env.account().await;
-    let mut app = <sqlx::PgConnection as sqlx::Connection>::connect(&env.cluster.app_dsn("shard-1-primary").unwrap())
-        .await
-        .unwrap();
+    let mut app =
+        <sqlx::PgConnection as sqlx::Connection>::connect(&env.cluster.app_dsn("shard-1-primary").unwrap())
+            .await
+            .unwrap();
     let months = "SELECT relid::regclass::text FROM pg_partition_tree('shard.audit')";
     let tables: Vec<String> = sqlx::query_scalar(months).fetch_all(&mut app).await.unwrap();
     assert!(tables.len() >= 4, "{tables:?}");
     for table in tables {
-        for change in [format!("UPDATE {table} SET event = ''"), format!("DELETE FROM {table}"), format!("TRUNCATE {table}")] {
-            let statement = format!("{change}{}", if change.starts_with('T') { "" } else { " WHERE bucket = -1" });
+        for change in [
+            format!("UPDATE {table} SET event = ''"),
+            format!("DELETE FROM {table}"),
+            format!("TRUNCATE {table}"),
+        ] {
+            let statement =
+                format!("{change}{}", if change.starts_with('T') { "" } else { " WHERE bucket = -1" });
             let outcome = sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut app).await;
             let code = outcome.unwrap_err().as_database_error().and_then(|e| e.code()).unwrap().into_owned();
             assert_eq!(code, "42501", "{change}");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use auth_core::domain::LiveSession;
 use auth_core::ports::{CacheAnswer, Clock, Revoked, SessionCache, Sessions};
 use auth_store::{RedisConfig, RedisSessions};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 
 use crate::Trials;
 use crate::env::{Env, SystemClock};
@@ -17,7 +17,8 @@ pub fn add(trials: &mut Trials) {
     trials.add("cache::a_flush_loses_nothing_but_speed", flushed);
     trials.add("cache::older_copies_are_distrusted_after_a_reconnect", distrust);
     trials.add("cache::serving_starts_without_redis", absent);
-    trials.add("cache::a_stopped_master_is_not_waited_for", stopped);
+    trials.add("cache::stopped_servers_are_not_waited_for", stopped);
+    trials.add("cache::a_killed_master_is_replaced", killed);
 }
 
 /// A clock that a test sets; the real one plus so many milliseconds.
@@ -55,6 +56,11 @@ fn later(session: &LiveSession, ms: i64) -> LiveSession {
     LiveSession { checked_at: session.checked_at + chrono::Duration::milliseconds(ms), ..session.clone() }
 }
 
+/// After all that a cache distrusts now, in the microseconds of a database's clock.
+fn soon() -> DateTime<Utc> {
+    (Utc::now() + chrono::Duration::seconds(10)).trunc_subsecs(6)
+}
+
 async fn compare_and_set(env: Arc<Env>) {
     let cache = connected(&env, Arc::new(SystemClock)).await;
     let one = session(&env).await;
@@ -81,7 +87,8 @@ async fn compare_and_set(env: Arc<Env>) {
     cache.bury(&[Revoked { session: one.id, version: 1 }]).await;
     assert_eq!(cache.get(one.id).await, CacheAnswer::Dead);
     // All of a user's at once, over all slots.
-    let many: Vec<Revoked> = (0..100).map(|_| Revoked { session: env.session_id(one.id.bucket()), version: 2 }).collect();
+    let many: Vec<Revoked> =
+        (0..100).map(|_| Revoked { session: env.session_id(one.id.bucket()), version: 2 }).collect();
     cache.bury(&many).await;
     for revoked in many {
         assert_eq!(cache.get(revoked.session).await, CacheAnswer::Dead);
@@ -91,7 +98,8 @@ async fn compare_and_set(env: Arc<Env>) {
 
 async fn expiry(env: Arc<Env>) {
     let cache = connected(&env, Arc::new(SystemClock)).await;
-    let soon = LiveSession { expires_at: Utc::now() + chrono::Duration::milliseconds(400), ..session(&env).await };
+    let soon =
+        LiveSession { expires_at: Utc::now() + chrono::Duration::milliseconds(400), ..session(&env).await };
     cache.put(&soon).await;
     assert!(matches!(cache.get(soon.id).await, CacheAnswer::Live(_)));
     let over = LiveSession { expires_at: Utc::now(), ..session(&env).await };
@@ -145,7 +153,8 @@ async fn absent(env: Arc<Env>) {
 async fn stopped(env: Arc<Env>) {
     let cache = connected(&env, Arc::new(SystemClock)).await;
     let sessions: Vec<LiveSession> = futures::future::join_all((0..8).map(|_| session(&env))).await;
-    let parts: Vec<String> = (1..=env.cluster.redis_addrs().unwrap().len()).map(|n| format!("redis-{n}")).collect();
+    let parts: Vec<String> =
+        (1..=env.cluster.redis_addrs().unwrap().len()).map(|n| format!("redis-{n}")).collect();
     for part in &parts {
         env.cluster.pause(part).await.unwrap();
     }
@@ -158,15 +167,49 @@ async fn stopped(env: Arc<Env>) {
         env.cluster.resume(part).await.unwrap();
     }
     assert!(took < Duration::from_millis(1_000), "five timeouts of 50 ms, then the breaker: {took:?}");
-    for round in 0..200 {
-        // Copies checked before the trouble stay nothing; new ones count.
-        let fresh = LiveSession { checked_at: Utc::now() + chrono::Duration::seconds(10), ..sessions[0].clone() };
-        cache.put(&fresh).await;
-        if cache.get(fresh.id).await == CacheAnswer::Live(fresh.clone()) {
-            cache.shutdown().await;
+    used_again(&cache, &sessions[..1]).await;
+    cache.shutdown().await;
+}
+
+/// Until copies are kept and found again. Those checked before the trouble stay nothing; new ones count.
+async fn used_again(cache: &RedisSessions, sessions: &[LiveSession]) {
+    for _ in 0..300 {
+        let mut found = 0;
+        for one in sessions {
+            let fresh = LiveSession { checked_at: soon(), ..one.clone() };
+            cache.put(&fresh).await;
+            found += usize::from(cache.get(fresh.id).await == CacheAnswer::Live(fresh));
+        }
+        if found == sessions.len() {
             return;
         }
-        assert!(round < 199, "Redis was not used again");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    panic!("Redis was not used again");
+}
+
+async fn killed(env: Arc<Env>) {
+    let cache = connected(&env, Arc::new(SystemClock)).await;
+    let sessions: Vec<LiveSession> = futures::future::join_all((0..24).map(|_| session(&env))).await;
+    for one in &sessions {
+        cache.put(one).await;
+    }
+    env.cluster.kill("redis-1").await.unwrap();
+    let mut slowest = Duration::ZERO;
+    for one in sessions.iter().cycle().take(200) {
+        let started = Instant::now();
+        cache.get(one.id).await;
+        slowest = slowest.max(started.elapsed());
+    }
+    used_again(&cache, &sessions).await;
+    // What was checked before is not believed, whichever server it stands on.
+    for one in &sessions {
+        let before =
+            LiveSession { version: one.version + 1, checked_at: Utc::now().trunc_subsecs(6), ..one.clone() };
+        cache.put(&before).await;
+        assert_eq!(cache.get(one.id).await, CacheAnswer::Nothing);
+    }
+    env.cluster.start("redis-1").await.unwrap();
+    cache.shutdown().await;
+    assert!(slowest < Duration::from_millis(250), "one command took {slowest:?}");
 }

@@ -7,7 +7,9 @@ use auth_core::crypto::password::StoredPassword;
 use auth_core::crypto::ring::SecretRing;
 use auth_core::crypto::seal::Sealer;
 use auth_core::domain::{DeviceHash, DisplayName, Email, PasswordLimits, SessionLimits, User};
-use auth_core::ports::{Accounts, AttemptKey, Clock, Login, Logins, NewAccount, Once, Opened, Presented, Random};
+use auth_core::ports::{
+    Accounts, AttemptKey, Clock, Login, Logins, NewAccount, Once, Opened, Presented, Random,
+};
 use auth_store::Store;
 use chrono::{DateTime, Utc};
 use devcluster::{Cluster, ClusterSpec};
@@ -88,7 +90,8 @@ pub fn password(text: &str) -> StoredPassword {
 impl Env {
     pub async fn start() -> Self {
         let guard = std::env::current_exe().unwrap();
-        let cluster = ClusterSpec::default().nodes(0).shards(2).replicas(1).guard(guard).start().await.unwrap();
+        let cluster =
+            ClusterSpec::default().nodes(0).shards(2).replicas(1).guard(guard).start().await.unwrap();
         let admin = login(&cluster.directory_dsn().unwrap());
         let app = login(&cluster.app_dsn("shard-1-primary").unwrap());
         let address = |name: &str| Address::new("127.0.0.1", cluster.port(name).unwrap(), "tessera");
@@ -109,7 +112,8 @@ impl Env {
         let state_dir = tempfile::tempdir().unwrap();
         let config = RouterConfig::new(address("directory"), app, state_dir.path().to_owned(), 16);
         let router = Router::start(config).await.unwrap();
-        let sealer = Sealer::new(SecretRing::parse("1 AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE\n").unwrap());
+        let sealer =
+            Sealer::new(SecretRing::parse("1 AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE\n").unwrap());
         let store = Store::new(router.clone(), sealer, Arc::new(Counter::default()));
         Self {
             store,
@@ -141,7 +145,8 @@ impl Env {
     /// A bucket of shard 1 that no test has used.
     pub fn bucket(&self) -> Bucket {
         loop {
-            let bucket = Bucket::new(self.next_bucket.fetch_add(1, Ordering::Relaxed)).expect("there are 16384");
+            let bucket =
+                Bucket::new(self.next_bucket.fetch_add(1, Ordering::Relaxed)).expect("there are 16384");
             if self.router.place(bucket).shard == shard(1) {
                 return bucket;
             }
@@ -170,7 +175,8 @@ impl Env {
     pub fn new_account(&self, bucket: Bucket) -> NewAccount {
         let email = Email::parse(&format!("User{}@Example.com", self.number())).unwrap();
         let name = DisplayName::parse("Ada Lovelace").unwrap();
-        let user = User::new(UserId::generate(bucket, self.number(), self.bytes()), &email, Some(name), Utc::now());
+        let user =
+            User::new(UserId::generate(bucket, self.number(), self.bytes()), &email, Some(name), Utc::now());
         NewAccount { user, email, lookup_hash: LookupHash::from(self.hash()), password: password("first") }
     }
 
@@ -200,12 +206,21 @@ impl Env {
 
     pub async fn account_in(&self, bucket: Bucket) -> Account {
         let new = self.new_account(bucket);
-        let Once::Done(Some(user)) = self.store.insert(&new, None).await.unwrap() else { panic!("not inserted") };
+        let Once::Done(Some(user)) = self.store.insert(&new, None).await.unwrap() else {
+            panic!("not inserted")
+        };
         let device = DeviceHash(self.hash());
         let login = self.login(user.id, new.lookup_hash, device);
         let opened = self.open(&login).await;
         assert!(opened.ended.is_empty());
-        Account { user, email: new.email, lookup: new.lookup_hash, session: login.session, seed: login.seed_hash, device }
+        Account {
+            user,
+            email: new.email,
+            lookup: new.lookup_hash,
+            session: login.session,
+            seed: login.seed_hash,
+            device,
+        }
     }
 
     pub async fn open(&self, login: &Login) -> Opened {

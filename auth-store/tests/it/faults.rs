@@ -103,7 +103,8 @@ async fn frozen(env: Arc<Env>) {
     let a = env.account().await;
     env.cluster.pause("shard-1-primary").await.unwrap();
     let started = Instant::now();
-    let (read, write) = (Sessions::get(&env.store, a.session).await, env.store.rotate(&a.token(0), &session_limits()).await);
+    let (read, write) =
+        (Sessions::get(&env.store, a.session).await, env.store.rotate(&a.token(0), &session_limits()).await);
     let took = started.elapsed();
     env.cluster.resume("shard-1-primary").await.unwrap();
     assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");

@@ -32,7 +32,11 @@ async fn go(env: &Env, a: &Account, device: Option<DeviceHash>) -> Option<bool> 
 async fn burst(env: Arc<Env>) {
     for known in [true, false] {
         let a = env.account().await;
-        let key = if known { a.attempt() } else { attempt(a.bucket(), LookupHash::from(env.hash()), "192.0.2.0/24") };
+        let key = if known {
+            a.attempt()
+        } else {
+            attempt(a.bucket(), LookupHash::from(env.hash()), "192.0.2.0/24")
+        };
         let calls = (0..200).map(|_| {
             let (env, key) = (env.clone(), key.clone());
             tokio::spawn(async move {
@@ -40,7 +44,9 @@ async fn burst(env: Arc<Env>) {
                     match env.store.reserve(&key, None, &password_limits()).await {
                         Ok(answer) => return answer,
                         // The pool is small on purpose; nothing was counted.
-                        Err(StoreError::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+                        Err(StoreError::Unavailable(_)) => {
+                            tokio::time::sleep(Duration::from_millis(20)).await
+                        }
                         Err(error) => panic!("{error}"),
                     }
                 }
@@ -60,7 +66,9 @@ async fn windows(env: Arc<Env>) {
     let a = env.account().await;
     let bucket = a.bucket();
     let end_window = |ago: &'static str| {
-        env.exec(format!("UPDATE shard.login_attempts SET window_ends = now() - interval '{ago}' WHERE bucket = {bucket}"))
+        env.exec(format!(
+            "UPDATE shard.login_attempts SET window_ends = now() - interval '{ago}' WHERE bucket = {bucket}"
+        ))
     };
     for minutes in [15, 30, 60, 120, 240, 240] {
         for _ in 0..10 {
@@ -76,11 +84,21 @@ async fn windows(env: Arc<Env>) {
     assert!(go(&env, &a, Some(a.device)).await.is_some());
     end_window("25 hours").await;
     assert!(go(&env, &a, Some(a.device)).await.is_some());
-    let strikes = || env.count(format!("SELECT strikes::bigint FROM shard.login_attempts WHERE bucket = {bucket} AND scope <> ''"));
+    let strikes = || {
+        env.count(format!(
+            "SELECT strikes::bigint FROM shard.login_attempts WHERE bucket = {bucket} AND scope <> ''"
+        ))
+    };
     assert_eq!(strikes().await, 0);
     // A success clears.
     env.open(&env.login(a.user.id, a.lookup, a.device)).await;
-    assert_eq!(env.count(format!("SELECT count(*) FROM shard.login_attempts WHERE bucket = {bucket} AND scope <> ''")).await, 0);
+    assert_eq!(
+        env.count(format!(
+            "SELECT count(*) FROM shard.login_attempts WHERE bucket = {bucket} AND scope <> ''"
+        ))
+        .await,
+        0
+    );
 }
 
 async fn delayed(env: Arc<Env>) {
@@ -143,7 +161,12 @@ async fn refund(env: Arc<Env>) {
     env.store.refund(&a.attempt(), None).await.unwrap();
     assert!(go(&env, &a, None).await.is_some(), "exactly one came back");
     assert!(go(&env, &a, None).await.is_none());
-    let wide = || env.count(format!("SELECT failures::bigint FROM shard.login_attempts WHERE bucket = {} AND scope = ''", a.bucket()));
+    let wide = || {
+        env.count(format!(
+            "SELECT failures::bigint FROM shard.login_attempts WHERE bucket = {} AND scope = ''",
+            a.bucket()
+        ))
+    };
     assert_eq!(wide().await, 10);
     env.store.refund(&a.attempt(), Some(a.device)).await.unwrap();
     assert_eq!(wide().await, 10, "a known device was never counted there");
@@ -204,7 +227,8 @@ async fn too_many(env: Arc<Env>) {
     }
     // Many at once are no way around it.
     let logins: Vec<Login> = (0..10).map(|_| env.login(a.user.id, a.lookup, a.device)).collect();
-    join_all(logins.iter().map(|login| async { env.store.open(login, &limits).await.unwrap().unwrap() })).await;
+    join_all(logins.iter().map(|login| async { env.store.open(login, &limits).await.unwrap().unwrap() }))
+        .await;
     let live = env.store.list(a.user.id, 100, auth_core::ports::Freshness::Primary).await.unwrap();
     assert_eq!(live.len(), 3);
 }

@@ -1,6 +1,6 @@
 //! The contract of the ports, held against real PostgreSQL and Redis: two shards with a replica each, and a Redis
 //! cluster. One cluster for the whole binary, one test at a time (some of them stop servers), each on buckets of its own.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod accounts;
 mod audit;
@@ -52,7 +52,8 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap());
+    let runtime =
+        Arc::new(tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap());
     // Listing needs no servers.
     if arguments.list {
         return ExitCode::SUCCESS;

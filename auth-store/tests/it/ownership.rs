@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use auth_core::domain::{DisplayName, RevokeReason};
 use auth_core::ports::{
-    Accounts, Freshness, Idempotency, Judgement, Logins, NewAccount, Once, PasswordChange, Reserved, Sessions, StoreError,
+    Accounts, Freshness, Idempotency, Judgement, Logins, NewAccount, Once, PasswordChange, Reserved,
+    Sessions, StoreError,
 };
 use futures::future::{BoxFuture, join_all};
 use shard_key::{Bucket, LookupHash};
@@ -47,7 +48,9 @@ fn key(env: &Env) -> Idempotency {
 /// Name, the right answer, and the call.
 const METHODS: &[(&str, &str, Method)] = &[
     ("accounts.insert", "done", |env, a| {
-        Box::pin(async move { env.store.insert(&env.new_account(a.bucket()), Some(&key(env))).await.map(once) })
+        Box::pin(
+            async move { env.store.insert(&env.new_account(a.bucket()), Some(&key(env))).await.map(once) },
+        )
     }),
     ("accounts.insert, taken", "refused", |env, a| {
         Box::pin(async move {
@@ -62,7 +65,9 @@ const METHODS: &[(&str, &str, Method)] = &[
         Box::pin(async move { Accounts::get(&env.store, a.user.id, Freshness::Primary).await.map(verdict) })
     }),
     ("accounts.get, replica", "some", |env, a| {
-        Box::pin(async move { Accounts::get(&env.store, a.user.id, Freshness::ReplicaAllowed).await.map(verdict) })
+        Box::pin(
+            async move { Accounts::get(&env.store, a.user.id, Freshness::ReplicaAllowed).await.map(verdict) },
+        )
     }),
     ("accounts.rename", "done", |env, a| {
         Box::pin(async move {
@@ -86,7 +91,10 @@ const METHODS: &[(&str, &str, Method)] = &[
     }),
     ("accounts.delete", "done", |env, a| {
         Box::pin(async move {
-            env.store.delete(a.user.id, a.session, 1, chrono::Duration::days(30), Some(&key(env))).await.map(once)
+            env.store
+                .delete(a.user.id, a.session, 1, chrono::Duration::days(30), Some(&key(env)))
+                .await
+                .map(once)
         })
     }),
     ("logins.reserve", "candidate true", |env, a| {
@@ -137,7 +145,9 @@ const METHODS: &[(&str, &str, Method)] = &[
     ("sessions.judge, future", "dead", |env, a| {
         Box::pin(async move { env.store.judge(&a.token(2), &session_limits()).await.map(judgement) })
     }),
-    ("sessions.get", "some", |env, a| Box::pin(async move { Sessions::get(&env.store, a.session).await.map(verdict) })),
+    ("sessions.get", "some", |env, a| {
+        Box::pin(async move { Sessions::get(&env.store, a.session).await.map(verdict) })
+    }),
     ("sessions.list", "1", |env, a| {
         Box::pin(async move {
             env.store.list(a.user.id, 100, Freshness::Primary).await.map(|found| found.len().to_string())
@@ -145,11 +155,16 @@ const METHODS: &[(&str, &str, Method)] = &[
     }),
     ("sessions.list, replica", "1", |env, a| {
         Box::pin(async move {
-            env.store.list(a.user.id, 100, Freshness::ReplicaAllowed).await.map(|found| found.len().to_string())
+            env.store
+                .list(a.user.id, 100, Freshness::ReplicaAllowed)
+                .await
+                .map(|found| found.len().to_string())
         })
     }),
     ("sessions.revoke", "some", |env, a| {
-        Box::pin(async move { env.store.revoke(a.session, a.user.id, RevokeReason::Logout).await.map(verdict) })
+        Box::pin(
+            async move { env.store.revoke(a.session, a.user.id, RevokeReason::Logout).await.map(verdict) },
+        )
     }),
     ("sessions.revoke_others", "some", |env, a| {
         Box::pin(async move { env.store.revoke_others(a.user.id, a.session).await.map(verdict) })
@@ -172,8 +187,17 @@ fn judgement(judgement: Judgement) -> String {
 
 /// Tables in the order that a copy may be made in. No foreign keys, so any order would do.
 const TABLES: [&str; 11] = [
-    "users", "user_identifiers", "identifiers", "credentials", "devices", "sessions", "login_attempts", "idempotency",
-    "outbox", "audit_head", "audit",
+    "users",
+    "user_identifiers",
+    "identifiers",
+    "credentials",
+    "devices",
+    "sessions",
+    "login_attempts",
+    "idempotency",
+    "outbox",
+    "audit_head",
+    "audit",
 ];
 
 /// What a move does to one bucket, without its care: nobody writes here meanwhile.
@@ -183,18 +207,24 @@ async fn move_bucket(env: &Env, bucket: Bucket, clean: bool) {
         sqlx::query("SET session_replication_role = replica").execute(conn).await.unwrap();
     }
     for table in TABLES {
-        let read = format!("SELECT coalesce(jsonb_agg(to_jsonb(t)), '[]') FROM shard.{table} t WHERE t.bucket = $1");
+        let read =
+            format!("SELECT coalesce(jsonb_agg(to_jsonb(t)), '[]') FROM shard.{table} t WHERE t.bucket = $1");
         let rows: Json<serde_json::Value> = sqlx::query_scalar(sqlx::AssertSqlSafe(read))
             .bind(i32::from(bucket))
             .fetch_one(&mut from)
             .await
             .unwrap();
-        let write =
-            format!("INSERT INTO shard.{table} SELECT p.* FROM jsonb_populate_recordset(NULL::shard.{table}, $1) p");
+        let write = format!(
+            "INSERT INTO shard.{table} SELECT p.* FROM jsonb_populate_recordset(NULL::shard.{table}, $1) p"
+        );
         sqlx::query(sqlx::AssertSqlSafe(write)).bind(rows).execute(&mut to).await.unwrap();
         if clean {
             let delete = format!("DELETE FROM shard.{table} WHERE bucket = $1");
-            sqlx::query(sqlx::AssertSqlSafe(delete)).bind(i32::from(bucket)).execute(&mut from).await.unwrap();
+            sqlx::query(sqlx::AssertSqlSafe(delete))
+                .bind(i32::from(bucket))
+                .execute(&mut from)
+                .await
+                .unwrap();
         }
     }
     let own = "UPDATE meta.bucket_owner SET state = 'A', epoch = 5 WHERE bucket = $1";
@@ -208,7 +238,10 @@ async fn set_state(env: &Env, bucket: Bucket, state: char) {
 }
 
 /// What a state's set-up does to an account's bucket before the method is called.
-async fn outcomes<F>(env: &Env, prepare: impl Fn(Bucket) -> F) -> Vec<(&'static str, &'static str, Result<String, StoreError>, Duration)>
+async fn outcomes<F>(
+    env: &Env,
+    prepare: impl Fn(Bucket) -> F,
+) -> Vec<(&'static str, &'static str, Result<String, StoreError>, Duration)>
 where
     F: Future<Output = ()>,
 {
@@ -253,7 +286,8 @@ async fn lifted(env: Arc<Env>) {
     for account in &accounts {
         set_state(&env, account.bucket(), 'F').await;
     }
-    let calls = join_all(METHODS.iter().zip(&accounts).map(|((_, _, method), account)| method(&env, account)));
+    let calls =
+        join_all(METHODS.iter().zip(&accounts).map(|((_, _, method), account)| method(&env, account)));
     let lift = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         env.exec("UPDATE meta.bucket_owner SET state = 'A' WHERE state = 'F'".to_owned()).await;

@@ -87,7 +87,13 @@ async fn table(env: Arc<Env>) {
     // gen−1, later, bound and equal: late, once in eight generations.
     age(&env, &a, 31).await;
     assert_eq!(refresh(&env, &a.token(1)).await, "late 2");
-    assert_eq!((events(&env, &a, "refresh_late_replay").await, notices(&env, &a, "notice.refresh_late_replay").await), (1, 1));
+    assert_eq!(
+        (
+            events(&env, &a, "refresh_late_replay").await,
+            notices(&env, &a, "notice.refresh_late_replay").await
+        ),
+        (1, 1)
+    );
     for generation in 2..10 {
         assert_eq!(refresh(&env, &a.token(generation)).await, format!("rotated {}", generation + 1));
     }
@@ -96,7 +102,10 @@ async fn table(env: Arc<Env>) {
     assert_eq!(refresh(&env, &a.token(10)).await, "rotated 11");
     age(&env, &a, 31).await;
     assert_eq!(refresh(&env, &a.token(10)).await, "reused 2", "too soon after the last");
-    assert_eq!((events(&env, &a, "refresh_reuse").await, notices(&env, &a, "notice.refresh_reuse").await), (1, 1));
+    assert_eq!(
+        (events(&env, &a, "refresh_reuse").await, notices(&env, &a, "notice.refresh_reuse").await),
+        (1, 1)
+    );
     assert_eq!(refresh(&env, &a.token(11)).await, "dead", "the family is gone");
     assert!(Sessions::get(&env.store, a.session).await.unwrap().is_none());
     // gen−1 in the window from another device, or from none.
@@ -122,7 +131,8 @@ async fn table(env: Arc<Env>) {
 
 async fn dead_ends(env: Arc<Env>) {
     let a = env.account().await;
-    let row = format!("SELECT count(*) FROM shard.sessions WHERE session_id = '{}' AND xmin::text = $$", a.session);
+    let row =
+        format!("SELECT count(*) FROM shard.sessions WHERE session_id = '{}' AND xmin::text = $$", a.session);
     let xmin = |env: Arc<Env>, id| async move {
         env.count(format!("SELECT xmin::text::bigint FROM shard.sessions WHERE session_id = '{id}'")).await
     };
@@ -136,11 +146,13 @@ async fn dead_ends(env: Arc<Env>) {
     assert_eq!(refresh(&env, &a.token(0)).await, "dead");
     assert_eq!(refresh(&env, &a.token(-5)).await, "dead", "not even reuse");
     env.exec(format!("UPDATE shard.users SET status = 'active' WHERE user_id = '{}'", a.user.id)).await;
-    env.exec(format!("UPDATE shard.sessions SET expires_at = now() WHERE session_id = '{}'", a.session)).await;
+    env.exec(format!("UPDATE shard.sessions SET expires_at = now() WHERE session_id = '{}'", a.session))
+        .await;
     assert_eq!(refresh(&env, &a.token(0)).await, "dead");
     // A damaged account is no refused token.
     let b = env.account().await;
-    env.exec(format!("UPDATE shard.user_identifiers SET sealed = '\\x00' WHERE user_id = '{}'", b.user.id)).await;
+    env.exec(format!("UPDATE shard.user_identifiers SET sealed = '\\x00' WHERE user_id = '{}'", b.user.id))
+        .await;
     let outcome = env.store.rotate(&b.token(0), &session_limits()).await;
     assert!(matches!(outcome, Err(StoreError::Corrupt(_))), "{outcome:?}");
 }
@@ -209,7 +221,9 @@ async fn heap_only(env: Arc<Env>) {
 async fn binding(env: Arc<Env>) {
     let a = env.account().await;
     env.exec(format!("UPDATE shard.sessions SET bound = false WHERE session_id = '{}'", a.session)).await;
-    let bound = || env.count(format!("SELECT bound::int::bigint FROM shard.sessions WHERE session_id = '{}'", a.session));
+    let bound = || {
+        env.count(format!("SELECT bound::int::bigint FROM shard.sessions WHERE session_id = '{}'", a.session))
+    };
     refresh(&env, &Presented { device: Some(DeviceHash([5; 32])), ..a.token(0) }).await;
     assert_eq!(bound().await, 0, "another device binds nothing");
     refresh(&env, &a.token(1)).await;

@@ -1,8 +1,8 @@
 //! Sweeping: only what is long past, only where the bucket is ours.
 use std::sync::Arc;
 
-use auth_core::ports::{Idempotency, Once};
 use auth_core::ports::{Accounts, Logins};
+use auth_core::ports::{Idempotency, Once};
 
 use crate::Trials;
 use crate::env::{Env, password_limits};
@@ -23,12 +23,20 @@ async fn sweep(env: Arc<Env>) {
     let (old, young, foreign) = (env.account().await, env.account().await, env.account().await);
     for a in [&old, &young, &foreign] {
         let key = Idempotency { key_hash: env.hash(), request_mac: [0; 32] };
-        assert!(matches!(env.store.rename(a.user.id, a.session, None, Some(&key)).await.unwrap(), Once::Done(Some(_))));
+        assert!(matches!(
+            env.store.rename(a.user.id, a.session, None, Some(&key)).await.unwrap(),
+            Once::Done(Some(_))
+        ));
         env.store.reserve(&a.attempt(), Some(a.device), &password_limits()).await.unwrap();
-        auth_core::ports::Sessions::revoke(&env.store, a.session, a.user.id, auth_core::domain::RevokeReason::Logout)
-            .await
-            .unwrap()
-            .unwrap();
+        auth_core::ports::Sessions::revoke(
+            &env.store,
+            a.session,
+            a.user.id,
+            auth_core::domain::RevokeReason::Logout,
+        )
+        .await
+        .unwrap()
+        .unwrap();
         assert_eq!(rows(&env, a.bucket()).await, [1, 1, 1, 1]);
     }
     for a in [&old, &foreign] {
@@ -41,7 +49,11 @@ async fn sweep(env: Arc<Env>) {
             env.exec(format!("UPDATE shard.{change} WHERE bucket = {}", a.bucket())).await;
         }
     }
-    env.exec(format!("UPDATE meta.bucket_owner SET state = 'M', moved_to = 2 WHERE bucket = {}", foreign.bucket())).await;
+    env.exec(format!(
+        "UPDATE meta.bucket_owner SET state = 'M', moved_to = 2 WHERE bucket = {}",
+        foreign.bucket()
+    ))
+    .await;
     let swept = env.store.scatter_sweep().await;
     assert!(swept.failed.is_empty() && swept.rows >= 4, "{swept:?}");
     assert_eq!(rows(&env, old.bucket()).await, [0, 0, 0, 0]);
