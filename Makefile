@@ -18,7 +18,7 @@ UP_FLAGS := --servers $(SERVERS) --replicas $(REPLICAS) \
 CLUSTER = $(BIN)/devcluster --dir $(DIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status demo test check tidy doc licences prepare bench load fmt \
+.PHONY: help build up down status demo tools test check tidy doc licences figures fmt \
 	kill pause resume start promote logs need-name cluster-tool
 
 help: ## show the targets and variables
@@ -50,9 +50,20 @@ cluster-tool:
 	@test -x $(BIN)/devcluster || $(CARGO) build --quiet --locked --package devcluster
 
 demo: ## walk through the API of a running cluster
-	@python3 demo/walk.py
+	@$(CARGO) build --quiet --locked --package token-verifier --example orders
+	@python3 demo/walk.py http://127.0.0.1:3002 http://127.0.0.1:3012 $(BIN)/examples/orders
 
-test: build ## every test, on clusters of its own
+tools: .tessera/tools/python/jwt interop/typescript/dist/verify.js ## PyJWT and jose, which the tests verify tokens with
+
+.tessera/tools/python/jwt: interop/python/requirements.txt
+	@python3 -m pip install --quiet --require-hashes --upgrade --target .tessera/tools/python -r $<
+	@touch $@
+
+interop/typescript/dist/verify.js: interop/typescript/package-lock.json interop/typescript/verify.ts
+	@npm ci --silent --no-audit --no-fund --prefix interop/typescript
+	@touch $@
+
+test: build tools ## every test, on clusters of its own
 	@$(CARGO) test --workspace --locked
 
 check: ## format, licences, lints, docs, house rules
@@ -70,15 +81,9 @@ doc:
 licences:
 	@python3 scripts/licences.py
 
-prepare: ## nothing: queries are checked by tests against real servers (docs/adr/0002)
-	@echo "nothing to prepare: docs/adr/0002 says why"
-
-bench: ## criterion benches
-	@$(CARGO) bench --workspace --locked
-
-load: ## load against a running cluster
-	@test -d loadtest || { echo "there is no load test yet" >&2; exit 1; }
-	@$(CARGO) run --release --locked --package loadtest
+figures: ## server CPU per refresh and session check, from the processes' own accounting (builds a release)
+	@$(CARGO) build --release --locked --package auth-node --package devcluster
+	@python3 benches/cpu_per_request.py $(TARGET)/release
 
 fmt: ## format
 	@$(CARGO) fmt --all

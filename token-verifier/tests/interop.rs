@@ -1,6 +1,6 @@
 //! The verifiers of `interop/` (PyJWT, jose) against tokens made here: they accept what we accept, and refuse with
-//! exit 1 what we refuse; a key server that fails makes them exit 2. Ignored by default: `interop/README.md` says
-//! how to set them up.
+//! exit 1 what we refuse; a key server that fails makes them exit 2. `make tools` sets them up (`make test` does it first);
+//! without them these tests fail and say so.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -18,7 +18,6 @@ use common::*;
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs the tools that interop/README.md sets up"]
 async fn pyjwt() {
     let root = root();
     check(move || {
@@ -32,7 +31,6 @@ async fn pyjwt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs the tools that interop/README.md sets up"]
 async fn jose() {
     let script = root().join("interop/typescript/dist/verify.js");
     assert!(script.exists(), "npm ci --prefix interop/typescript first");
