@@ -11,8 +11,8 @@ use auth_core::crypto::seal::Sealer;
 use auth_core::domain::{KeyTimes, PasswordLimits, SessionLimits};
 use auth_core::ports::{Clock, Random, SessionCache};
 use auth_core::services::{
-    Account, Authenticator, Keys, LoginService, PasswordProof, RefreshService, RegisterService, SessionService,
-    TokenIssuer, TokenSettings,
+    Account, Authenticator, Keys, LoginService, PasswordProof, RefreshService, RegisterService,
+    SessionService, TokenIssuer, TokenSettings,
 };
 use auth_store::{RedisConfig, RedisSessions, Store};
 use chrono::Duration;
@@ -68,13 +68,17 @@ impl App {
         let prints = &files.fingerprints;
         let refuse = |e: shard_router::CheckError| ConfigError(format!("secrets.dir or directory: {e}"));
         router.check_fingerprints(&prints.routing, &prints.lookup).await.map_err(refuse)?;
-        router.check_schema().await.map_err(|e| ConfigError(format!("directory: {e}; run `auth-node migrate`")))?;
+        router
+            .check_schema()
+            .await
+            .map_err(|e| ConfigError(format!("directory: {e}; run `auth-node migrate`")))?;
         let sealer = Sealer::new(files.seal);
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Store::new(router.clone(), sealer.clone(), Arc::clone(&random));
         let redis = RedisConfig { nodes: config.redis.nodes.clone() };
-        let cache = RedisSessions::start(&redis, Arc::clone(&clock)).map_err(|e| ConfigError(format!("redis.nodes: {e}")))?;
+        let cache = RedisSessions::start(&redis, Arc::clone(&clock))
+            .map_err(|e| ConfigError(format!("redis.nodes: {e}")))?;
         let keys = Arc::new(open_keys(config, &router, sealer, Arc::clone(&clock), Arc::clone(&random)));
         let world = World { store, cache, router, keys, clock, random, metrics };
         Self::wire(config, world, files.identifiers, files.once, (files.refresh, files.pepper))
@@ -136,7 +140,11 @@ impl App {
                 issuer,
                 limits: session_limits.clone(),
             },
-            sessions: SessionService { sessions: state.clone(), cache: Arc::clone(&hot), limits: session_limits.clone() },
+            sessions: SessionService {
+                sessions: state.clone(),
+                cache: Arc::clone(&hot),
+                limits: session_limits.clone(),
+            },
             account: Account {
                 accounts: state.clone(),
                 cache: Arc::clone(&hot),
@@ -160,10 +168,14 @@ impl App {
             router,
             metrics,
             proxies: TrustedProxies(config.server.trusted_proxies.clone()),
-            origins: [&config.server.allowed_origins[..], std::slice::from_ref(&config.server.public_url)].concat(),
+            origins: [&config.server.allowed_origins[..], std::slice::from_ref(&config.server.public_url)]
+                .concat(),
             body_max_bytes: config.server.body_max_bytes,
             request_timeout_ms: config.server.request_timeout_ms,
-            jwks_cache_control: format!("public, max-age={}, stale-if-error=86400", config.tokens.jwks_max_age_s),
+            jwks_cache_control: format!(
+                "public, max-age={}, stale-if-error=86400",
+                config.tokens.jwks_max_age_s
+            ),
             clock,
             draining: AtomicBool::new(false),
         };

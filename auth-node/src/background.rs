@@ -37,7 +37,12 @@ pub fn start(app: &App) {
         loop {
             pause(SWEEP).await;
             let swept = sweeper.store.scatter_sweep().await;
-            tracing::info!(rows = swept.rows, partitions = swept.partitions, failed = swept.failed.len(), "swept");
+            tracing::info!(
+                rows = swept.rows,
+                partitions = swept.partitions,
+                failed = swept.failed.len(),
+                "swept"
+            );
         }
     });
     let metrics = app.clone();

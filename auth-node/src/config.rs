@@ -164,15 +164,36 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        let (server, tokens, sessions, passwords) = (&self.server, &self.tokens, &self.sessions, &self.passwords);
-        check(is_base_url(&server.public_url), "server.public_url", "must be http(s)://host[:port] without a trailing slash")?;
-        check(server.listen != server.ops_listen || server.listen.port() == 0, "server.ops_listen", "must differ from server.listen")?;
+        let (server, tokens, sessions, passwords) =
+            (&self.server, &self.tokens, &self.sessions, &self.passwords);
+        check(
+            is_base_url(&server.public_url),
+            "server.public_url",
+            "must be http(s)://host[:port] without a trailing slash",
+        )?;
+        check(
+            server.listen != server.ops_listen || server.listen.port() == 0,
+            "server.ops_listen",
+            "must differ from server.listen",
+        )?;
         for origin in &server.allowed_origins {
             check(is_base_url(origin), "server.allowed_origins", "must be http(s)://host[:port] each")?;
         }
-        check((1..=1_000_000).contains(&server.max_connections), "server.max_connections", "must be 1 to 1000000")?;
-        check((1024..=1 << 20).contains(&server.body_max_bytes), "server.body_max_bytes", "must be 1024 to 1048576")?;
-        check((8192..=1 << 20).contains(&server.header_max_bytes), "server.header_max_bytes", "must be 8192 to 1048576")?;
+        check(
+            (1..=1_000_000).contains(&server.max_connections),
+            "server.max_connections",
+            "must be 1 to 1000000",
+        )?;
+        check(
+            (1024..=1 << 20).contains(&server.body_max_bytes),
+            "server.body_max_bytes",
+            "must be 1024 to 1048576",
+        )?;
+        check(
+            (8192..=1 << 20).contains(&server.header_max_bytes),
+            "server.header_max_bytes",
+            "must be 8192 to 1048576",
+        )?;
         check(server.request_timeout_ms >= 1000, "server.request_timeout_ms", "must be at least 1000")?;
         check(self.directory.poll_ms >= 100, "directory.poll_ms", "must be at least 100")?;
         check((1..=1000).contains(&self.postgres.pool_size), "postgres.pool_size", "must be 1 to 1000")?;
@@ -185,18 +206,38 @@ impl Config {
         check((0..=120).contains(&tokens.leeway_s), "tokens.leeway_s", "must be 0 to 120")?;
         check((1..=86400).contains(&tokens.jwks_max_age_s), "tokens.jwks_max_age_s", "must be 1 to 86400")?;
         self.validate_keys()?;
-        check(sessions.idle_s >= 60 && sessions.idle_s <= sessions.absolute_s, "sessions.idle_s", "must be 60 to sessions.absolute_s")?;
+        check(
+            sessions.idle_s >= 60 && sessions.idle_s <= sessions.absolute_s,
+            "sessions.idle_s",
+            "must be 60 to sessions.absolute_s",
+        )?;
         check((1..=1000).contains(&sessions.max_live), "sessions.max_live", "must be 1 to 1000")?;
         check((0..=300).contains(&sessions.replay_window_s), "sessions.replay_window_s", "must be 0 to 300")?;
         check((0..=100).contains(&sessions.max_replays), "sessions.max_replays", "must be 0 to 100")?;
-        check((0..=60).contains(&sessions.cache_trust_s), "sessions.cache_trust_s", "must be 0 to 60: the promised bound of a revocation")?;
-        check((8192..=1 << 20).contains(&passwords.memory_kib), "passwords.memory_kib", "must be 8192 to 1048576")?;
+        check(
+            (0..=60).contains(&sessions.cache_trust_s),
+            "sessions.cache_trust_s",
+            "must be 0 to 60: the promised bound of a revocation",
+        )?;
+        check(
+            (8192..=1 << 20).contains(&passwords.memory_kib),
+            "passwords.memory_kib",
+            "must be 8192 to 1048576",
+        )?;
         check((1..=16).contains(&passwords.passes), "passwords.passes", "must be 1 to 16")?;
         check((1..=16).contains(&passwords.lanes), "passwords.lanes", "must be 1 to 16")?;
         check(passwords.permits <= 1024, "passwords.permits", "must be at most 1024")?;
         check(passwords.failures_per_scope >= 1, "passwords.failures_per_scope", "must be at least 1")?;
-        check(passwords.failures_per_identifier >= 1, "passwords.failures_per_identifier", "must be at least 1")?;
-        check((0..=5000).contains(&passwords.failure_delay_ms), "passwords.failure_delay_ms", "must be 0 to 5000")?;
+        check(
+            passwords.failures_per_identifier >= 1,
+            "passwords.failures_per_identifier",
+            "must be at least 1",
+        )?;
+        check(
+            (0..=5000).contains(&passwords.failure_delay_ms),
+            "passwords.failure_delay_ms",
+            "must be 0 to 5000",
+        )?;
         check(self.accounts.identifier_hold_s >= 0, "accounts.identifier_hold_s", "must not be negative")
     }
 
@@ -207,10 +248,20 @@ impl Config {
         check(
             tokens.key_lead_s >= least,
             "tokens.key_lead_s",
-            &format!("must be at least {least}: jwks_max_age_s + poll + {SKEW_S} s skew + {VERIFIER_COOL_DOWN_S} s cool-down, or verifiers meet a key that they cannot know"),
+            &format!(
+                "must be at least {least}: jwks_max_age_s + poll + {SKEW_S} s skew + {VERIFIER_COOL_DOWN_S} s cool-down, or verifiers meet a key that they cannot know"
+            ),
         )?;
-        check(tokens.key_rotation_s > tokens.key_lead_s, "tokens.key_rotation_s", "must be more than tokens.key_lead_s")?;
-        check(tokens.key_horizon_s > tokens.key_lead_s, "tokens.key_horizon_s", "must be more than tokens.key_lead_s")?;
+        check(
+            tokens.key_rotation_s > tokens.key_lead_s,
+            "tokens.key_rotation_s",
+            "must be more than tokens.key_lead_s",
+        )?;
+        check(
+            tokens.key_horizon_s > tokens.key_lead_s,
+            "tokens.key_horizon_s",
+            "must be more than tokens.key_lead_s",
+        )?;
         check(tokens.key_overtime_s >= 0, "tokens.key_overtime_s", "must not be negative")
     }
 }
@@ -240,7 +291,11 @@ fn describe(error: &figment::Error) -> String {
 }
 
 fn join(path: &str, field: &str) -> String {
-    if path.is_empty() || path.ends_with(field) { if path.is_empty() { field.to_owned() } else { path.to_owned() } } else { format!("{path}.{field}") }
+    if path.is_empty() || path.ends_with(field) {
+        if path.is_empty() { field.to_owned() } else { path.to_owned() }
+    } else {
+        format!("{path}.{field}")
+    }
 }
 
 #[cfg(test)]
@@ -258,7 +313,10 @@ mod tests {
     #[test]
     fn the_defaults_parse_and_need_only_the_redis_nodes() {
         assert!(load("").is_ok());
-        assert_eq!(Config::load(None).map(|_| ()).map_err(|e| e.0), Err("redis.nodes: must name at least one cluster node".into()));
+        assert_eq!(
+            Config::load(None).map(|_| ()).map_err(|e| e.0),
+            Err("redis.nodes: must name at least one cluster node".into())
+        );
     }
 
     #[test]

@@ -4,7 +4,8 @@
 use auth_core::crypto::password::HashError;
 use auth_core::ports::StoreError;
 use auth_core::services::{
-    AccountError, AuthError, IssueError, LoginError, OnceError, ProofError, RefreshError, RegisterError, SessionError,
+    AccountError, AuthError, IssueError, LoginError, OnceError, ProofError, RefreshError, RegisterError,
+    SessionError,
 };
 
 use crate::problem::Problem;

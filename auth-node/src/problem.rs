@@ -45,22 +45,50 @@ impl Problem {
     fn parts(&self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;
         match self {
-            Self::InvalidCredentials => (S::UNAUTHORIZED, "invalid-credentials", "The e-mail or the password is wrong."),
-            Self::InvalidToken => (S::UNAUTHORIZED, "invalid-token", "The access token is missing, invalid or its session is over."),
-            Self::InvalidRefreshToken => (S::UNAUTHORIZED, "invalid-refresh-token", "The refresh token is not valid; log in again."),
+            Self::InvalidCredentials => {
+                (S::UNAUTHORIZED, "invalid-credentials", "The e-mail or the password is wrong.")
+            }
+            Self::InvalidToken => (
+                S::UNAUTHORIZED,
+                "invalid-token",
+                "The access token is missing, invalid or its session is over.",
+            ),
+            Self::InvalidRefreshToken => {
+                (S::UNAUTHORIZED, "invalid-refresh-token", "The refresh token is not valid; log in again.")
+            }
             Self::EmailTaken => (S::CONFLICT, "email-taken", "This e-mail address cannot be registered."),
             Self::Validation(_) => (S::UNPROCESSABLE_ENTITY, "validation", "Some fields are not acceptable."),
             Self::Malformed(_) => (S::BAD_REQUEST, "malformed", "The request cannot be read."),
-            Self::PayloadTooLarge => (S::PAYLOAD_TOO_LARGE, "payload-too-large", "The request body is too large."),
-            Self::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be application/json."),
-            Self::RateLimited(_) => (S::TOO_MANY_REQUESTS, "rate-limited", "Too many attempts; wait and try again."),
+            Self::PayloadTooLarge => {
+                (S::PAYLOAD_TOO_LARGE, "payload-too-large", "The request body is too large.")
+            }
+            Self::UnsupportedMediaType => {
+                (S::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be application/json.")
+            }
+            Self::RateLimited(_) => {
+                (S::TOO_MANY_REQUESTS, "rate-limited", "Too many attempts; wait and try again.")
+            }
             Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded", "Too busy now; try again."),
-            Self::Unavailable => (S::SERVICE_UNAVAILABLE, "unavailable", "A part of the service is not available now; try again."),
+            Self::Unavailable => (
+                S::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "A part of the service is not available now; try again.",
+            ),
             Self::NotFound => (S::NOT_FOUND, "not-found", "There is nothing here."),
-            Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method-not-allowed", "This address does not take that method."),
+            Self::MethodNotAllowed => {
+                (S::METHOD_NOT_ALLOWED, "method-not-allowed", "This address does not take that method.")
+            }
             Self::Forbidden(_) => (S::FORBIDDEN, "forbidden", "This request is not allowed."),
-            Self::IdempotencyMismatch => (S::UNPROCESSABLE_ENTITY, "idempotency-mismatch", "The Idempotency-Key was used for another request."),
-            Self::IdempotencyRunning => (S::CONFLICT, "idempotency-running", "The first request with this Idempotency-Key is still running."),
+            Self::IdempotencyMismatch => (
+                S::UNPROCESSABLE_ENTITY,
+                "idempotency-mismatch",
+                "The Idempotency-Key was used for another request.",
+            ),
+            Self::IdempotencyRunning => (
+                S::CONFLICT,
+                "idempotency-running",
+                "The first request with this Idempotency-Key is still running.",
+            ),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side."),
         }
     }
@@ -69,7 +97,9 @@ impl Problem {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::RateLimited(wait) => Some(wait.as_secs().max(1)),
-            Self::Overloaded | Self::Unavailable | Self::IdempotencyRunning => Some(rand::random_range(1..=5)),
+            Self::Overloaded | Self::Unavailable | Self::IdempotencyRunning => {
+                Some(rand::random_range(1..=5))
+            }
             _ => None,
         }
     }
@@ -78,10 +108,12 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, name, title) = self.parts();
-        let mut body = json!({ "type": crate::problem::type_url(name), "title": title, "status": status.as_u16() });
+        let mut body =
+            json!({ "type": crate::problem::type_url(name), "title": title, "status": status.as_u16() });
         match &self {
             Self::Validation(errors) => {
-                let list: Vec<_> = errors.iter().map(|e| json!({ "field": e.field, "reason": e.reason })).collect();
+                let list: Vec<_> =
+                    errors.iter().map(|e| json!({ "field": e.field, "reason": e.reason })).collect();
                 body["errors"] = list.into();
             }
             Self::Malformed(detail) | Self::Forbidden(detail) => body["detail"] = (*detail).into(),
@@ -96,7 +128,8 @@ impl IntoResponse for Problem {
         }
         if matches!(self, Self::InvalidToken) {
             // RFC 6750 section 3.
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
+            headers
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
         }
         response
     }

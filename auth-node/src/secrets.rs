@@ -42,7 +42,11 @@ impl SecretFiles {
 pub fn password(dir: &Path, file: &str) -> Result<String, ConfigError> {
     let text = read(dir, file)?;
     let password = text.trim();
-    if password.is_empty() { Err(ConfigError(format!("secrets.dir: {file} is empty"))) } else { Ok(password.to_owned()) }
+    if password.is_empty() {
+        Err(ConfigError(format!("secrets.dir: {file} is empty")))
+    } else {
+        Ok(password.to_owned())
+    }
 }
 
 fn key(dir: &Path, file: &str) -> Result<[u8; 32], ConfigError> {
@@ -56,5 +60,6 @@ fn ring(dir: &Path, file: &str) -> Result<SecretRing, ConfigError> {
 
 fn read(dir: &Path, file: &str) -> Result<String, ConfigError> {
     let path = dir.join(file);
-    std::fs::read_to_string(&path).map_err(|e| ConfigError(format!("secrets.dir: {}: {}", path.display(), e.kind())))
+    std::fs::read_to_string(&path)
+        .map_err(|e| ConfigError(format!("secrets.dir: {}: {}", path.display(), e.kind())))
 }

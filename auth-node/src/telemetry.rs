@@ -17,7 +17,9 @@ pub fn logs(log: &Log) -> Result<(), ConfigError> {
     let filter = EnvFilter::try_new(&log.level).map_err(|e| ConfigError(format!("log.level: {e}")))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stdout);
     match log.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init(),
+        LogFormat::Json => {
+            builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init()
+        }
         LogFormat::Text => builder.with_ansi(false).init(),
     }
     Ok(())

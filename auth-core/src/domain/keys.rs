@@ -139,16 +139,19 @@ impl KeySchedule {
         (now, from, until)
     }
 
-    fn successor(&self, after: DateTime<Utc>, now: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>, DateTime<Utc>) {
+    fn successor(
+        &self,
+        after: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> (DateTime<Utc>, DateTime<Utc>, DateTime<Utc>) {
         let from = after.max(now + self.times.lead);
         ((from - self.times.lead).max(now), from, from + self.times.rotation)
     }
 
     /// When a key stops signing: when a later one starts, else after its overtime.
     fn stops(&self, key: &KeyRecord) -> DateTime<Utc> {
-        let later = |k: &&KeyRecord| {
-            k.distrusted_at.is_none() && (k.signs_from, &k.kid) > (key.signs_from, &key.kid)
-        };
+        let later =
+            |k: &&KeyRecord| k.distrusted_at.is_none() && (k.signs_from, &k.kid) > (key.signs_from, &key.kid);
         let successor = self.keys.iter().filter(later).map(|k| k.signs_from).min();
         let alone = key.signs_until + self.times.overtime;
         successor.map_or(alone, |at| at.min(alone))

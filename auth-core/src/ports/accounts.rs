@@ -68,7 +68,11 @@ pub enum Once<T> {
 #[async_trait]
 pub trait Accounts: Send + Sync {
     /// Inserts identifier, user, credential and audit event. `Done(None)`: the address is taken (active, reserved or held).
-    async fn insert(&self, account: &NewAccount, once: Option<&Idempotency>) -> Result<Once<Option<User>>, StoreError>;
+    async fn insert(
+        &self,
+        account: &NewAccount,
+        once: Option<&Idempotency>,
+    ) -> Result<Once<Option<User>>, StoreError>;
 
     /// What an idempotency key answered, if it did: `Replayed` or `Mismatch`. For callers that want to know before
     /// they do costly work; the transaction of the effect decides.
@@ -87,7 +91,11 @@ pub trait Accounts: Send + Sync {
     ) -> Result<Once<Option<User>>, StoreError>;
 
     /// The password row of an active user with this live session.
-    async fn get_password(&self, user: UserId, session: SessionId) -> Result<Option<StoredCredential>, StoreError>;
+    async fn get_password(
+        &self,
+        user: UserId,
+        session: SessionId,
+    ) -> Result<Option<StoredCredential>, StoreError>;
 
     /// Replaces the password and ends all other sessions. `Done(None)`: session, user or credential changed meanwhile.
     async fn change_password(

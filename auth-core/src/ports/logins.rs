@@ -101,7 +101,11 @@ pub trait Logins: Send + Sync {
     async fn refund(&self, attempt: &AttemptKey, device: Option<DeviceHash>) -> Result<(), StoreError>;
 
     /// Counts one attempt of a logged-in user who must prove their password. `Some(wait)`: limited.
-    async fn reserve_proof(&self, attempt: &AttemptKey, limits: &PasswordLimits) -> Result<Option<Duration>, StoreError>;
+    async fn reserve_proof(
+        &self,
+        attempt: &AttemptKey,
+        limits: &PasswordLimits,
+    ) -> Result<Option<Duration>, StoreError>;
 
     /// Clears the counters of a proof that succeeded.
     async fn clear_proof(&self, attempt: &AttemptKey) -> Result<(), StoreError>;

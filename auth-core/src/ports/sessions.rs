@@ -65,10 +65,18 @@ pub struct Revoked {
 #[async_trait]
 pub trait Sessions: Send + Sync {
     /// The hot path: one gated statement, one durable write. `None`: not current, or not live.
-    async fn rotate(&self, token: &Presented, limits: &SessionLimits) -> Result<Option<Refreshed>, StoreError>;
+    async fn rotate(
+        &self,
+        token: &Presented,
+        limits: &SessionLimits,
+    ) -> Result<Option<Refreshed>, StoreError>;
 
     /// The same successor again, inside the window and the count. `None`: neither.
-    async fn replay(&self, token: &Presented, limits: &SessionLimits) -> Result<Option<Refreshed>, StoreError>;
+    async fn replay(
+        &self,
+        token: &Presented,
+        limits: &SessionLimits,
+    ) -> Result<Option<Refreshed>, StoreError>;
 
     /// Classifies under a row lock and acts on it, with its audit event.
     async fn judge(&self, token: &Presented, limits: &SessionLimits) -> Result<Judgement, StoreError>;
@@ -77,10 +85,20 @@ pub trait Sessions: Send + Sync {
     async fn get(&self, session: SessionId) -> Result<Option<LiveSession>, StoreError>;
 
     /// The live sessions of a user, the newest first, at most `limit`.
-    async fn list(&self, user: UserId, limit: i64, freshness: Freshness) -> Result<Vec<SessionSummary>, StoreError>;
+    async fn list(
+        &self,
+        user: UserId,
+        limit: i64,
+        freshness: Freshness,
+    ) -> Result<Vec<SessionSummary>, StoreError>;
 
     /// Ends one session of this user. `None`: it is not theirs, or over already.
-    async fn revoke(&self, session: SessionId, user: UserId, reason: RevokeReason) -> Result<Option<Revoked>, StoreError>;
+    async fn revoke(
+        &self,
+        session: SessionId,
+        user: UserId,
+        reason: RevokeReason,
+    ) -> Result<Option<Revoked>, StoreError>;
 
     /// Ends all live sessions of the user but `keep`, if `keep` is live itself. `None`: it is not.
     async fn revoke_others(&self, user: UserId, keep: SessionId) -> Result<Option<Vec<Revoked>>, StoreError>;

@@ -7,7 +7,8 @@ use super::{OnceError, OnceKey, OnceKeys, PasswordProof, ProofError, TokenSubjec
 use crate::crypto::password::{HashError, PasswordHasher};
 use crate::domain::{Address, DisplayName, Password, Principal, User};
 use crate::ports::{
-    Accounts, Freshness, Idempotency, Once, PasswordChange, Random, Revoked, SessionCache, StoreError, random_bytes,
+    Accounts, Freshness, Idempotency, Once, PasswordChange, Random, Revoked, SessionCache, StoreError,
+    random_bytes,
 };
 
 /// Why an account call did nothing.
@@ -62,7 +63,11 @@ impl Account {
         let renamed = self.accounts.rename(caller.user_id, caller.session_id, name.as_ref(), once.as_ref());
         match renamed.await.map_err(AccountError::Store)? {
             Once::Replayed(_) => {
-                let user = self.accounts.get(caller.user_id, Freshness::Primary).await.map_err(AccountError::Store)?;
+                let user = self
+                    .accounts
+                    .get(caller.user_id, Freshness::Primary)
+                    .await
+                    .map_err(AccountError::Store)?;
                 user.ok_or(AccountError::InvalidToken)
             }
             other => other.settle(|_| None).map_err(AccountError::Once)?.ok_or(AccountError::InvalidToken),
@@ -84,9 +89,14 @@ impl Account {
         let expected_version = self.proof.run(caller, current, from).await.map_err(AccountError::Proof)?;
         let salt = random_bytes(&*self.random);
         let password = self.hasher.hash(new.as_bytes(), salt).await.map_err(AccountError::Hash)?;
-        let change =
-            PasswordChange { user_id: caller.user_id, session: caller.session_id, expected_version, password };
-        let changed = self.accounts.change_password(&change, once.as_ref()).await.map_err(AccountError::Store)?;
+        let change = PasswordChange {
+            user_id: caller.user_id,
+            session: caller.session_id,
+            expected_version,
+            password,
+        };
+        let changed =
+            self.accounts.change_password(&change, once.as_ref()).await.map_err(AccountError::Store)?;
         self.finish(changed).await
     }
 
@@ -122,9 +132,14 @@ impl Account {
     }
 
     /// A repeated call is answered before its password costs a hash, also when the first one ended the session.
-    async fn ran_before(&self, caller: TokenSubject, once: Option<&Idempotency>) -> Result<bool, AccountError> {
+    async fn ran_before(
+        &self,
+        caller: TokenSubject,
+        once: Option<&Idempotency>,
+    ) -> Result<bool, AccountError> {
         let Some(once) = once else { return Ok(false) };
-        let found = self.accounts.find_once(caller.user_id.bucket(), once).await.map_err(AccountError::Store)?;
+        let found =
+            self.accounts.find_once(caller.user_id.bucket(), once).await.map_err(AccountError::Store)?;
         let Some(found) = found else { return Ok(false) };
         found.settle(|_| ()).map_err(AccountError::Once)?;
         Ok(true)

@@ -77,7 +77,8 @@ impl Authenticator {
             now: self.clock.now().timestamp(),
             leeway_s: self.settings.leeway_s,
         };
-        access_token::verify(token, |kid| set.verifying_key(kid), &expected).map_err(|_| AuthError::InvalidToken)
+        access_token::verify(token, |kid| set.verifying_key(kid), &expected)
+            .map_err(|_| AuthError::InvalidToken)
     }
 
     async fn live(&self, id: SessionId) -> Result<Option<LiveSession>, AuthError> {

@@ -50,7 +50,12 @@ pub struct TokenIssuer {
 
 impl TokenIssuer {
     /// Signs a fresh access token and encodes the refresh token.
-    pub fn grant(&self, session: LiveSession, user: User, refresh: &RefreshToken) -> Result<Grant, IssueError> {
+    pub fn grant(
+        &self,
+        session: LiveSession,
+        user: User,
+        refresh: &RefreshToken,
+    ) -> Result<Grant, IssueError> {
         let now = self.clock.now();
         let signer = self.keys.signer(now).ok_or(IssueError::NoSigningKey)?;
         let iat = now.timestamp();

@@ -130,7 +130,8 @@ impl Keys {
         let rows = self.store.list().await?;
         let schedule = self.schedule(&rows, &[]);
         let now = self.clock.now();
-        let listed = schedule.keys().iter().map(|k| ListedKey { record: k.clone(), state: schedule.state(k, now) });
+        let listed =
+            schedule.keys().iter().map(|k| ListedKey { record: k.clone(), state: schedule.state(k, now) });
         Ok(listed.collect())
     }
 
@@ -156,7 +157,11 @@ impl Keys {
             let next = others.iter().map(|r| r.record.signs_from).filter(|at| *at > now).min();
             return Err(KeysError::NoSuccessor(next.unwrap_or(now + self.times.lead)));
         }
-        if self.store.set_signs_until(kid, now).await? { Ok(()) } else { Err(KeysError::Unknown(kid.to_owned())) }
+        if self.store.set_signs_until(kid, now).await? {
+            Ok(())
+        } else {
+            Err(KeysError::Unknown(kid.to_owned()))
+        }
     }
 
     /// Takes a key out of use everywhere, at once. If nothing else may sign now, a new key does without its lead:
@@ -179,7 +184,10 @@ impl Keys {
         Ok(untold)
     }
 
-    fn make(&self, (published_at, signs_from, signs_until): (DateTime<Utc>, DateTime<Utc>, DateTime<Utc>)) -> KeyRow {
+    fn make(
+        &self,
+        (published_at, signs_from, signs_until): (DateTime<Utc>, DateTime<Utc>, DateTime<Utc>),
+    ) -> KeyRow {
         let key = SigningKey::from_seed(&random_bytes(&*self.random));
         let kid = key.kid().to_owned();
         KeyRow {
@@ -207,7 +215,9 @@ impl Keys {
         let mut jwks = Vec::new();
         for record in schedule.published(now) {
             let Some(row) = good.iter().find(|row| row.record.kid == record.kid) else { continue };
-            if let (Ok(key), Ok(bytes)) = (verifying_key(&record.kid, &row.public), row.public.as_slice().try_into()) {
+            if let (Ok(key), Ok(bytes)) =
+                (verifying_key(&record.kid, &row.public), row.public.as_slice().try_into())
+            {
                 set.verifying.insert(record.kid.clone(), key);
                 jwks.push(Jwk::new(bytes));
             }
@@ -223,14 +233,18 @@ impl Keys {
         if !good {
             tracing::error!(key.id = %row.record.kid, "a signing key row is damaged and left out");
         }
-        metrics::gauge!("tessera_signing_key_quarantined", "kid" => row.record.kid.clone())
-            .set(if good { 0.0 } else { 1.0 });
+        metrics::gauge!("tessera_signing_key_quarantined", "kid" => row.record.kid.clone()).set(if good {
+            0.0
+        } else {
+            1.0
+        });
         good
     }
 
     /// The private half; already open ones are taken over from the set in use.
     fn unseal(&self, row: &KeyRow) -> Option<(KeyRecord, Arc<SigningKey>)> {
-        let known = self.set.load().signers.iter().find(|(r, _)| r.kid == row.record.kid).map(|(_, k)| Arc::clone(k));
+        let known =
+            self.set.load().signers.iter().find(|(r, _)| r.kid == row.record.kid).map(|(_, k)| Arc::clone(k));
         let key = known.or_else(|| match SigningKey::unseal(&row.record.kid, &row.sealed_private, &self.sealer) {
             Ok(key) => Some(Arc::new(key)),
             Err(_) => {

@@ -14,7 +14,8 @@ use crate::crypto::password::{HashError, PasswordHasher, StoredPassword};
 use crate::crypto::refresh_token::{RefreshCodec, RefreshToken};
 use crate::domain::{ClientContext, DeviceSecret, Email, Grant, Password, PasswordLimits, SessionLimits};
 use crate::ports::{
-    AttemptKey, Candidate, Clock, Login, Logins, Opened, Random, Reserved, SessionCache, StoreError, random_bytes,
+    AttemptKey, Candidate, Clock, Login, Logins, Opened, Random, Reserved, SessionCache, StoreError,
+    random_bytes,
 };
 
 /// Somebody claims to be the owner of an address.
@@ -85,9 +86,14 @@ impl LoginService {
         self.open(candidate, rehashed, attempt, &request.client).await
     }
 
-    async fn reserve(&self, attempt: &AttemptKey, client: &ClientContext) -> Result<Option<Candidate>, LoginError> {
+    async fn reserve(
+        &self,
+        attempt: &AttemptKey,
+        client: &ClientContext,
+    ) -> Result<Option<Candidate>, LoginError> {
         let device = client.device.as_ref().map(DeviceSecret::hash);
-        let reserved = self.logins.reserve(attempt, device, &self.password_limits).await.map_err(LoginError::Store)?;
+        let reserved =
+            self.logins.reserve(attempt, device, &self.password_limits).await.map_err(LoginError::Store)?;
         match reserved {
             Reserved::Limited(wait) => Err(LoginError::Limited(wait)),
             Reserved::Go { candidate, delayed } => {
@@ -113,7 +119,9 @@ impl LoginService {
         };
         match verdict {
             Ok(verdict) => match candidate {
-                Some(found) if verdict.matches => Ok(VerifiedCandidate { found, needs_rehash: verdict.needs_rehash }),
+                Some(found) if verdict.matches => {
+                    Ok(VerifiedCandidate { found, needs_rehash: verdict.needs_rehash })
+                }
                 _ => Err(LoginError::InvalidCredentials),
             },
             Err(error) => {

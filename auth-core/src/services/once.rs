@@ -38,7 +38,14 @@ impl OnceKeys {
     ///
     /// Of secrets only 16 bits go in: a stored fast MAC of a whole password would let whoever steals the database and
     /// this key skip the slow hash (docs/adr/0004).
-    pub fn bind(&self, key: &OnceKey, route: &str, principal: &[u8], open: &[&[u8]], secret: &[&[u8]]) -> Idempotency {
+    pub fn bind(
+        &self,
+        key: &OnceKey,
+        route: &str,
+        principal: &[u8],
+        open: &[&[u8]],
+        secret: &[&[u8]],
+    ) -> Idempotency {
         let key_hash = mac::mac(&self.key, &[b"key", route.as_bytes(), principal, key.0.as_bytes()]);
         let mut parts: Vec<&[u8]> = vec![b"request", route.as_bytes()];
         parts.extend_from_slice(open);
@@ -79,8 +86,14 @@ mod tests {
         assert_ne!(base.key_hash, keys.bind(&key("k2"), "register", b"p", &[b"a"], &[b"secret"]).key_hash);
         assert_ne!(base.key_hash, keys.bind(&key("k1"), "me", b"p", &[b"a"], &[b"secret"]).key_hash);
         assert_ne!(base.key_hash, keys.bind(&key("k1"), "register", b"q", &[b"a"], &[b"secret"]).key_hash);
-        assert_ne!(base.request_mac, keys.bind(&key("k1"), "register", b"p", &[b"b"], &[b"secret"]).request_mac);
-        assert_ne!(base.request_mac, keys.bind(&key("k1"), "register", b"p", &[b"a"], &[b"other"]).request_mac);
+        assert_ne!(
+            base.request_mac,
+            keys.bind(&key("k1"), "register", b"p", &[b"b"], &[b"secret"]).request_mac
+        );
+        assert_ne!(
+            base.request_mac,
+            keys.bind(&key("k1"), "register", b"p", &[b"a"], &[b"other"]).request_mac
+        );
     }
 
     #[test]

@@ -38,8 +38,14 @@ pub struct PasswordProof {
 
 impl PasswordProof {
     /// The version of the credential that `password` matches.
-    pub async fn run(&self, caller: TokenSubject, password: &Password, from: Address) -> Result<i64, ProofError> {
-        let found = self.accounts.get_password(caller.user_id, caller.session_id).await.map_err(ProofError::Store)?;
+    pub async fn run(
+        &self,
+        caller: TokenSubject,
+        password: &Password,
+        from: Address,
+    ) -> Result<i64, ProofError> {
+        let found =
+            self.accounts.get_password(caller.user_id, caller.session_id).await.map_err(ProofError::Store)?;
         let found = found.ok_or(ProofError::InvalidToken)?;
         let attempt = AttemptKey {
             bucket: caller.user_id.bucket(),

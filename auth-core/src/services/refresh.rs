@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{IssueError, TokenIssuer};
-use crate::crypto::refresh_token::{RefreshCodec, RefreshToken};
 use crate::crypto::mac;
+use crate::crypto::refresh_token::{RefreshCodec, RefreshToken};
 use crate::domain::{ClientContext, DeviceSecret, Grant, SessionLimits};
 use crate::ports::{Judgement, Presented, Refreshed, SessionCache, Sessions, StoreError};
 
@@ -69,17 +69,23 @@ impl RefreshService {
 
     /// `None`: the session changed between the statements; try again.
     async fn successor(&self, presented: &Presented) -> Result<Option<Refreshed>, RefreshError> {
-        if let Some(rotated) = self.sessions.rotate(presented, &self.limits).await.map_err(RefreshError::Store)? {
+        if let Some(rotated) =
+            self.sessions.rotate(presented, &self.limits).await.map_err(RefreshError::Store)?
+        {
             return Ok(Some(rotated));
         }
-        if let Some(again) = self.sessions.replay(presented, &self.limits).await.map_err(RefreshError::Store)? {
+        if let Some(again) =
+            self.sessions.replay(presented, &self.limits).await.map_err(RefreshError::Store)?
+        {
             tracing::debug!(session.id = %presented.session, "the same successor was handed out again");
             return Ok(Some(again));
         }
         match self.sessions.judge(presented, &self.limits).await.map_err(RefreshError::Store)? {
             Judgement::Current => Ok(None),
             Judgement::Late(successor) => Ok(Some(*successor)),
-            Judgement::Storm => Err(RefreshError::Storm(self.limits.replay_window.to_std().unwrap_or_default())),
+            Judgement::Storm => {
+                Err(RefreshError::Storm(self.limits.replay_window.to_std().unwrap_or_default()))
+            }
             Judgement::Dead => Err(RefreshError::InvalidToken),
             Judgement::Reused(revoked) => {
                 tracing::warn!(session.id = %revoked.session, "a refresh token was used twice: the session is revoked");

@@ -6,7 +6,9 @@ use shard_key::{Bucket, LookupHash, TenantId, UserId};
 use super::{IdentifierKeys, OnceError, OnceKey, OnceKeys};
 use crate::crypto::password::{HashError, PasswordHasher};
 use crate::domain::{DisplayName, Email, Password, User};
-use crate::ports::{Accounts, Clock, Freshness, Idempotency, NewAccount, Once, Random, StoreError, random_bytes};
+use crate::ports::{
+    Accounts, Clock, Freshness, Idempotency, NewAccount, Once, Random, StoreError, random_bytes,
+};
 
 /// A new account, as its owner asked for it.
 pub struct RegisterRequest {
@@ -93,17 +95,29 @@ impl RegisterService {
 
     async fn load(&self, id: Option<uuid::Uuid>) -> Result<User, RegisterError> {
         let id = id.and_then(|id| UserId::try_from(id).ok());
-        let id = id.ok_or_else(|| RegisterError::Store(StoreError::Corrupt("idempotency row names no user".into())))?;
+        let id = id.ok_or_else(|| {
+            RegisterError::Store(StoreError::Corrupt("idempotency row names no user".into()))
+        })?;
         let user = self.accounts.get(id, Freshness::Primary).await.map_err(RegisterError::Store)?;
         // Deleted since: the address is not free, which is what the caller must know.
         user.ok_or(RegisterError::EmailTaken)
     }
 
-    async fn build(&self, bucket: Bucket, lookup_hash: LookupHash, request: &RegisterRequest) -> Result<NewAccount, RegisterError> {
+    async fn build(
+        &self,
+        bucket: Bucket,
+        lookup_hash: LookupHash,
+        request: &RegisterRequest,
+    ) -> Result<NewAccount, RegisterError> {
         let salt = random_bytes(&*self.random);
-        let password = self.hasher.hash(request.password.as_bytes(), salt).await.map_err(RegisterError::Hash)?;
+        let password =
+            self.hasher.hash(request.password.as_bytes(), salt).await.map_err(RegisterError::Hash)?;
         let now = self.clock.now();
-        let id = UserId::generate(bucket, now.timestamp_millis().max(0).cast_unsigned(), random_bytes(&*self.random));
+        let id = UserId::generate(
+            bucket,
+            now.timestamp_millis().max(0).cast_unsigned(),
+            random_bytes(&*self.random),
+        );
         let user = User::new(id, &request.email, request.name.clone(), now);
         Ok(NewAccount { user, email: request.email.clone(), lookup_hash, password })
     }

@@ -30,7 +30,11 @@ pub struct SessionService {
 
 impl SessionService {
     /// The caller's live sessions, the newest first.
-    pub async fn list(&self, caller: &Principal, freshness: Freshness) -> Result<Vec<SessionSummary>, SessionError> {
+    pub async fn list(
+        &self,
+        caller: &Principal,
+        freshness: Freshness,
+    ) -> Result<Vec<SessionSummary>, SessionError> {
         let list = self.sessions.list(caller.user_id, self.limits.max_live, freshness);
         list.await.map_err(SessionError::Store)
     }

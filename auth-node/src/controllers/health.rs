@@ -18,7 +18,10 @@ pub async fn live() -> Json<Value> {
 pub async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
     let reason = app.not_ready();
     let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "status": if reason.is_none() { "ready" } else { "not ready" }, "reason": reason })))
+    (
+        status,
+        Json(json!({ "status": if reason.is_none() { "ready" } else { "not ready" }, "reason": reason })),
+    )
 }
 
 pub async fn dependencies(State(app): State<App>) -> Json<Value> {

@@ -12,7 +12,11 @@ use crate::app::App;
 use crate::extract::{Client, DEVICE_COOKIE, DEVICE_HEADER, Fields};
 use crate::problem::Problem;
 
-pub async fn create(State(app): State<App>, Client(client): Client, mut body: Fields) -> Result<Response, Problem> {
+pub async fn create(
+    State(app): State<App>,
+    Client(client): Client,
+    mut body: Fields,
+) -> Result<Response, Problem> {
     let (email, password) = (body.email("email"), body.password("password"));
     let (email, password) = body.finish(email.zip(password))?;
     let done = app.login.run(LoginRequest { email, password, client }).await?;

@@ -37,7 +37,11 @@ fn token(parts: &Parts) -> Result<&str, Problem> {
     let (Some(value), None) = (values.next(), values.next()) else { return Err(Problem::InvalidToken) };
     let value = value.to_str().map_err(|_| Problem::InvalidToken)?;
     let (scheme, token) = value.split_once(' ').ok_or(Problem::InvalidToken)?;
-    if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() { Ok(token) } else { Err(Problem::InvalidToken) }
+    if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() {
+        Ok(token)
+    } else {
+        Err(Problem::InvalidToken)
+    }
 }
 
 #[cfg(test)]
@@ -58,7 +62,9 @@ mod tests {
     fn one_bearer_header_and_nothing_else() {
         assert_eq!(read(&["Bearer abc"]), Some("abc".into()));
         assert_eq!(read(&["bEaReR abc"]), Some("abc".into()));
-        for bad in [&[][..], &["Basic abc"], &["Bearer"], &["Bearer "], &["Bearerabc"], &["Bearer a", "Bearer a"]] {
+        for bad in
+            [&[][..], &["Basic abc"], &["Bearer"], &["Bearer "], &["Bearerabc"], &["Bearer a", "Bearer a"]]
+        {
             assert_eq!(read(bad), None, "{bad:?}");
         }
     }

@@ -57,7 +57,8 @@ impl TrustedProxies {
         if !self.trusts(client) {
             return client;
         }
-        let values: Vec<&str> = headers.get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok()).collect();
+        let values: Vec<&str> =
+            headers.get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok()).collect();
         for hop in values.iter().rev().flat_map(|value| value.rsplit(',')) {
             let Ok(ip) = hop.trim().parse::<IpAddr>() else { return client };
             client = ip.to_canonical();

@@ -38,7 +38,9 @@ impl Fields {
     fn parse(bytes: &Bytes) -> Result<Self, Problem> {
         let text = std::str::from_utf8(bytes).map_err(|_| Problem::Malformed("The body is not UTF-8."))?;
         let members = serde_json::from_str::<Members>(text).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => Problem::Malformed("The body must be one JSON object without repeated names."),
+            serde_json::error::Category::Data => {
+                Problem::Malformed("The body must be one JSON object without repeated names.")
+            }
             _ => Problem::Malformed("The body is not JSON."),
         })?;
         Ok(Self { members: members.0, errors: Vec::new() })
@@ -180,7 +182,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_malformed() {
-        for body in [&b"{"[..], b"", b"[]", b"null", b"\"x\"", b"{\"email\":\"\xff\"}", br#"{"a":1,"a":2}"#, b"{} {}"] {
+        for body in
+            [&b"{"[..], b"", b"[]", b"null", b"\"x\"", b"{\"email\":\"\xff\"}", br#"{"a":1,"a":2}"#, b"{} {}"]
+        {
             assert!(matches!(login(body), Err(Problem::Malformed(_))), "{body:?}");
         }
     }

@@ -82,7 +82,8 @@ async fn spread(world: Arc<World>) {
     let mut buckets = Vec::new();
     for _ in 0..24 {
         let body = json!({"email": world.new_email(), "password": PASSWORD});
-        let id: shard_key::UserId = world.post("/auth/v1/register", body).await.expect(201).str("/user/id").parse().expect("an id");
+        let id: shard_key::UserId =
+            world.post("/auth/v1/register", body).await.expect(201).str("/user/id").parse().expect("an id");
         buckets.push(i32::from(id.bucket().get()));
     }
     // By the owners' own word: 24 users of three shards leave one out once in 5,000 runs; the keys are new each time,
@@ -92,7 +93,10 @@ async fn spread(world: Arc<World>) {
         let dsn = world.cluster.shard_primary_dsn(shard).expect("a shard");
         let mut db = <sqlx::PgConnection as sqlx::Connection>::connect(&dsn).await.expect("a connection");
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM shard.users WHERE bucket = ANY($1)")
-            .bind(&buckets).fetch_one(&mut db).await.expect("a count");
+            .bind(&buckets)
+            .fetch_one(&mut db)
+            .await
+            .expect("a count");
         owners += i32::from(count > 0);
     }
     assert!(owners >= 2, "{owners}");

@@ -19,7 +19,11 @@ pub fn add(suite: &mut Suite) {
 }
 
 async fn raw(world: &World, path: &str, content_type: &str, body: Vec<u8>, token: Option<&str>) -> Answer {
-    let mut request = world.http.post(format!("{}{path}", world.any_node())).header("content-type", content_type).body(body);
+    let mut request = world
+        .http
+        .post(format!("{}{path}", world.any_node()))
+        .header("content-type", content_type)
+        .body(body);
     if let Some(token) = token {
         request = request.bearer_auth(token);
     }
@@ -32,14 +36,26 @@ async fn unreadable(world: Arc<World>) {
     for path in POSTS {
         let send = |kind: &'static str, body: Vec<u8>| raw(&world, path, kind, body, Some(&session.access));
         let json = "application/json";
-        for body in [&b""[..], b"{", b"null", b"[]", b"\"x\"", b"{\"email\":\"\xff\xfe\"}", b"{\"a\":1,\"a\":2}", b"{}{}", &deep] {
+        for body in [
+            &b""[..],
+            b"{",
+            b"null",
+            b"[]",
+            b"\"x\"",
+            b"{\"email\":\"\xff\xfe\"}",
+            b"{\"a\":1,\"a\":2}",
+            b"{}{}",
+            &deep,
+        ] {
             send(json, body.to_vec()).await.expect_problem(400, "malformed");
         }
         send(json, vec![b' '; 65_537]).await.expect_problem(413, "payload-too-large");
         let huge = format!(r#"{{"email":"a@example.com","password":"{}"}}"#, "p".repeat(1 << 20));
         send(json, huge.into_bytes()).await.expect_problem(413, "payload-too-large");
         send("text/plain", b"{}".to_vec()).await.expect_problem(415, "unsupported-media-type");
-        send("application/x-www-form-urlencoded", b"email=a".to_vec()).await.expect_problem(415, "unsupported-media-type");
+        send("application/x-www-form-urlencoded", b"email=a".to_vec())
+            .await
+            .expect_problem(415, "unsupported-media-type");
     }
 }
 
@@ -73,19 +89,51 @@ async fn fields(world: Arc<World>) {
 async fn emails(world: Arc<World>) {
     let unique = world.new_email();
     let odd = [
-        "", " ", "@", "a@", "@b.example", "a@b", "a@@b.example", "a b@c.example", "\"a b\"@c.example", "a@[127.0.0.1]",
-        "a@b..example", "a@-b.example", "a@b.example.", ".a@b.example", "a.@b.example", "a..b@c.example", "a\u{0}@b.example",
-        "a\n@b.example", "a@b.example\r\nBcc: x@y.example", "a\u{202e}@b.example", "a\u{378}@b.example", "<a@b.example>",
-        "a@xn--\u{fffd}.example", "a@xn--a.example", "a@1.2.3.4", "javascript:alert(1)@", "' OR 1=1 --@b.example",
+        "",
+        " ",
+        "@",
+        "a@",
+        "@b.example",
+        "a@b",
+        "a@@b.example",
+        "a b@c.example",
+        "\"a b\"@c.example",
+        "a@[127.0.0.1]",
+        "a@b..example",
+        "a@-b.example",
+        "a@b.example.",
+        ".a@b.example",
+        "a.@b.example",
+        "a..b@c.example",
+        "a\u{0}@b.example",
+        "a\n@b.example",
+        "a@b.example\r\nBcc: x@y.example",
+        "a\u{202e}@b.example",
+        "a\u{378}@b.example",
+        "<a@b.example>",
+        "a@xn--\u{fffd}.example",
+        "a@xn--a.example",
+        "a@1.2.3.4",
+        "javascript:alert(1)@",
+        "' OR 1=1 --@b.example",
     ];
-    for email in odd.iter().map(|e| (*e).to_owned()).chain([format!("{}@b.example", "a".repeat(65)), format!("a@{}.example", "b".repeat(64)), "a".repeat(60_000)]) {
+    for email in odd.iter().map(|e| (*e).to_owned()).chain([
+        format!("{}@b.example", "a".repeat(65)),
+        format!("a@{}.example", "b".repeat(64)),
+        "a".repeat(60_000),
+    ]) {
         for path in [POSTS[0], POSTS[1]] {
             let answer = world.post(path, json!({"email": email, "password": PASSWORD})).await;
             let answer = answer.expect_problem(422, "validation");
             assert_eq!(named(&answer), ["email"], "{email:?}");
         }
     }
-    for email in [format!("ünïcode.{unique}"), format!("o'brien+tag.{unique}"), unique.replace("example.com", "bücher.example"), format!("用户.{unique}")] {
+    for email in [
+        format!("ünïcode.{unique}"),
+        format!("o'brien+tag.{unique}"),
+        unique.replace("example.com", "bücher.example"),
+        format!("用户.{unique}"),
+    ] {
         world.post(POSTS[0], json!({"email": email, "password": PASSWORD})).await.expect(201);
         world.try_login(&email, PASSWORD, None, &world.new_address()).await.expect(200);
     }
@@ -93,21 +141,51 @@ async fn emails(world: Arc<World>) {
 
 async fn odd_requests(world: Arc<World>) {
     world.call(Method::GET, "/auth/v1/register", None, None).await.expect_problem(405, "method-not-allowed");
-    world.call(Method::PUT, "/auth/v1/me", None, Some(json!({}))).await.expect_problem(405, "method-not-allowed");
-    for path in ["/", "/auth", "/auth/v1", "/auth/v1/register/", "/metrics", "/health/ready", "/%2e%2e/etc/passwd", "/auth/v2/login"] {
+    world
+        .call(Method::PUT, "/auth/v1/me", None, Some(json!({})))
+        .await
+        .expect_problem(405, "method-not-allowed");
+    for path in [
+        "/",
+        "/auth",
+        "/auth/v1",
+        "/auth/v1/register/",
+        "/metrics",
+        "/health/ready",
+        "/%2e%2e/etc/passwd",
+        "/auth/v2/login",
+    ] {
         world.call(Method::GET, path, None, None).await.expect_problem(404, "not-found");
     }
     let session = world.new_session().await;
-    for value in ["", "Bearer", "Bearer ", "Basic YTpi", "bearer  x", &format!("Bearer {}x", session.access), &"a".repeat(7000)] {
-        let request = world.http.get(format!("{}/auth/verify", world.any_node())).header("authorization", value);
+    for value in [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic YTpi",
+        "bearer  x",
+        &format!("Bearer {}x", session.access),
+        &"a".repeat(7000),
+    ] {
+        let request =
+            world.http.get(format!("{}/auth/verify", world.any_node())).header("authorization", value);
         Answer::read(request.send().await.expect("an answer")).await.expect_problem(401, "invalid-token");
     }
     let request = world.http.get(format!("{}/health", world.any_node())).header("x-request-id", "mine-1");
-    assert_eq!(Answer::read(request.send().await.expect("an answer")).await.expect(200).header("x-request-id"), "mine-1");
+    assert_eq!(
+        Answer::read(request.send().await.expect("an answer")).await.expect(200).header("x-request-id"),
+        "mine-1"
+    );
     let request = world.http.get(format!("{}/health", world.any_node())).header("x-request-id", "evil id {}");
-    assert_ne!(Answer::read(request.send().await.expect("an answer")).await.expect(200).header("x-request-id"), "evil id {}");
+    assert_ne!(
+        Answer::read(request.send().await.expect("an answer")).await.expect(200).header("x-request-id"),
+        "evil id {}"
+    );
     let request = world.http.get(format!("{}/health", world.any_node())).header("x-long", "a".repeat(40_000));
-    assert!(matches!(request.send().await.map(|r| r.status().as_u16()), Ok(431) | Err(_)), "headers are bounded");
+    assert!(
+        matches!(request.send().await.map(|r| r.status().as_u16()), Ok(431) | Err(_)),
+        "headers are bounded"
+    );
     world.call(Method::GET, "/health", None, None).await.expect(200);
 }
 
@@ -124,7 +202,15 @@ async fn origins(world: Arc<World>) {
         ("sec-fetch-site", "none", true),
     ] {
         let request = world.http.post(format!("{}/auth/v1/login", world.any_node())).header(name, value);
-        let answer = Answer::read(request.header("x-forwarded-for", world.new_address()).json(&body).send().await.expect("an answer")).await;
+        let answer = Answer::read(
+            request
+                .header("x-forwarded-for", world.new_address())
+                .json(&body)
+                .send()
+                .await
+                .expect("an answer"),
+        )
+        .await;
         if allowed {
             answer.expect(200);
         } else {
@@ -140,10 +226,13 @@ async fn canaries(world: Arc<World>) {
     let body = json!({"email": email, "password": format!("pw-{canary}"), "name": format!("name {canary}")});
     world.post(POSTS[0], body.clone()).await.expect(201);
     world.post(POSTS[0], body).await.expect(409);
-    let login = world.try_login(&email, &format!("pw-{canary}"), None, &world.new_address()).await.expect(200);
+    let login =
+        world.try_login(&email, &format!("pw-{canary}"), None, &world.new_address()).await.expect(200);
     world.try_login(&email, &format!("wrong-{canary}"), None, &world.new_address()).await.expect(401);
     world.post(POSTS[1], json!({"email": canary, "password": canary, canary: canary})).await.expect(422);
-    raw(&world, POSTS[0], "application/json", format!("{{\"email\":\"{canary}").into_bytes(), None).await.expect(400);
+    raw(&world, POSTS[0], "application/json", format!("{{\"email\":\"{canary}").into_bytes(), None)
+        .await
+        .expect(400);
     let (access, refresh) = (login.str("/access_token"), login.str("/refresh_token"));
     world.refresh(&refresh, Some(&login.header("tessera-device"))).await.expect(200);
     world.refresh(&format!("tsr_{canary}"), None).await.expect(401);

@@ -45,8 +45,10 @@ async fn foreign_keys(world: Arc<World>) {
             let entry = entry.expect("a file");
             std::fs::copy(entry.path(), folder.path().join(entry.file_name())).expect("a copy");
         }
-        std::fs::write(folder.path().join(foreign), "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE\n").expect("a key");
-        let output = run(&world, &["serve"], &[("TESSERA_SECRETS__DIR", &folder.path().display().to_string())]);
+        std::fs::write(folder.path().join(foreign), "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE\n")
+            .expect("a key");
+        let output =
+            run(&world, &["serve"], &[("TESSERA_SECRETS__DIR", &folder.path().display().to_string())]);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{foreign}: {text}");
         assert!(text.contains(foreign.trim_end_matches(".key")), "{foreign}: {text}");

@@ -65,7 +65,12 @@ async fn unauthorised(world: Arc<World>) {
             let body = (!method.is_safe()).then_some(body);
             let answer = world.call(method.clone(), &path, Some(&dead.access), body).await;
             let expected = if path == "/auth/v1/logout" { 204 } else { 401 };
-            assert_eq!(answer.status.as_u16(), expected, "{method} {path} with a dead session: {:?}", answer.body);
+            assert_eq!(
+                answer.status.as_u16(),
+                expected,
+                "{method} {path} with a dead session: {:?}",
+                answer.body
+            );
         }
     }
 }

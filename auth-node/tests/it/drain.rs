@@ -29,7 +29,8 @@ async fn drains(world: Arc<World>) {
     });
     let clients: Vec<_> = clients.collect();
     let pid = world.cluster.node(2).expect("a node").pid.expect("a pid");
-    let told = std::process::Command::new("kill").args(["-TERM", &pid.to_string()]).status().expect("kill runs");
+    let told =
+        std::process::Command::new("kill").args(["-TERM", &pid.to_string()]).status().expect("kill runs");
     assert!(told.success());
     eventually("the node says that it is not ready", || async {
         world.http.get(&ready).send().await.is_ok_and(|r| r.status() == 503)
@@ -40,7 +41,10 @@ async fn drains(world: Arc<World>) {
         assert!(client.await.expect("every request was answered") > 0);
     }
     eventually("it has drained", || async {
-        world.cluster.logs("node-2").is_ok_and(|log| log.lines().rev().take(20).any(|line| line.contains("\"drained\"")))
+        world
+            .cluster
+            .logs("node-2")
+            .is_ok_and(|log| log.lines().rev().take(20).any(|line| line.contains("\"drained\"")))
     })
     .await;
     // The line is written just before the process ends; it cannot start again until it has.

@@ -56,10 +56,16 @@ impl Load {
             for (status, count) in statuses {
                 *all.entry(status).or_default() += count;
             }
-            let unsure = || async { world.refresh(&session.refresh, None).await.status == StatusCode::SERVICE_UNAVAILABLE };
+            let unsure = || async {
+                world.refresh(&session.refresh, None).await.status == StatusCode::SERVICE_UNAVAILABLE
+            };
             eventually("the shard answers", || async { !unsure().await }).await;
             let answer = world.refresh(&session.refresh, None).await;
-            assert!(matches!(answer.status.as_u16(), 200 | 429), "a client was logged out: {:?}", answer.body);
+            assert!(
+                matches!(answer.status.as_u16(), 200 | 429),
+                "a client was logged out: {:?}",
+                answer.body
+            );
         }
         assert!(all.keys().all(|status| matches!(status, 200 | 503)), "{all:?}");
         all
@@ -136,9 +142,18 @@ async fn redis_stopped(world: Arc<World>) {
 async fn redis_is_up(world: &World) -> bool {
     for node in [1, 2] {
         let url = format!("{}/health/dependencies", world.cluster.ops_url(node).expect("an address"));
-        let health: serde_json::Value = world.http.get(url).send().await.expect("an answer").json().await.expect("JSON");
+        let health: serde_json::Value =
+            world.http.get(url).send().await.expect("an answer").json().await.expect("JSON");
         // The breaker closes on the first call that works, so there has to be one.
-        world.call_at(&world.node(node), Method::GET, "/auth/verify", Some(&world.new_session().await.access), None).await;
+        world
+            .call_at(
+                &world.node(node),
+                Method::GET,
+                "/auth/verify",
+                Some(&world.new_session().await.access),
+                None,
+            )
+            .await;
         if health["redis"]["up"] != true {
             return false;
         }
@@ -170,8 +185,10 @@ async fn session_on(world: &World, shard: u16) -> Session {
     let mut db = <sqlx::PgConnection as sqlx::Connection>::connect(&dsn).await.expect("a connection");
     loop {
         let session = world.new_session().await;
-        let user: shard_key::UserId = claims(&session.access)["sub"].as_str().and_then(|s| s.parse().ok()).expect("an id");
-        let owns = sqlx::query("SELECT 1 FROM meta.bucket_owner WHERE state = 'A' AND bucket = $1").bind(i32::from(user.bucket().get()));
+        let user: shard_key::UserId =
+            claims(&session.access)["sub"].as_str().and_then(|s| s.parse().ok()).expect("an id");
+        let owns = sqlx::query("SELECT 1 FROM meta.bucket_owner WHERE state = 'A' AND bucket = $1")
+            .bind(i32::from(user.bucket().get()));
         if owns.fetch_optional(&mut db).await.expect("the owner").is_some() {
             return session;
         }
@@ -195,7 +212,11 @@ async fn shard_dead(world: Arc<World>) {
     }
     for node in [1, 2] {
         let url = format!("{}/health/ready", world.cluster.ops_url(node).expect("an address"));
-        assert_eq!(world.http.get(url).send().await.expect("an answer").status(), 200, "readiness is not tied to one shard");
+        assert_eq!(
+            world.http.get(url).send().await.expect("an answer").status(),
+            200,
+            "readiness is not tied to one shard"
+        );
     }
     let next = world.refresh(&fine.refresh, None).await.expect(200);
     world.refresh(&next.str("/refresh_token"), None).await.expect(200);
@@ -234,9 +255,14 @@ async fn node_killed(world: Arc<World>) {
             let (world, two) = (Arc::clone(&world), two.clone());
             tokio::spawn(async move {
                 loop {
-                    let call = world.http.post(format!("{two}/auth/v1/refresh")).json(&json!({"refresh_token": session.refresh}));
+                    let call = world
+                        .http
+                        .post(format!("{two}/auth/v1/refresh"))
+                        .json(&json!({"refresh_token": session.refresh}));
                     match call.send().await {
-                        Ok(response) if response.status() == 200 => session.refresh = Answer::read(response).await.str("/refresh_token"),
+                        Ok(response) if response.status() == 200 => {
+                            session.refresh = Answer::read(response).await.str("/refresh_token")
+                        }
                         Ok(response) => panic!("{}", response.status()),
                         Err(_) => return session,
                     }
@@ -259,11 +285,16 @@ async fn replica_lags(world: Arc<World>) {
     let dsn = world.cluster.dsn("shard-1-replica-1").expect("a replica");
     let mut replica = <sqlx::PgConnection as sqlx::Connection>::connect(&dsn).await.expect("a connection");
     sqlx::query("SELECT pg_wal_replay_pause()").execute(&mut replica).await.expect("paused");
-    let rename = |name: &'static str| world.call(Method::PATCH, "/auth/v1/me", Some(&session.access), Some(json!({"name": name})));
+    let rename = |name: &'static str| {
+        world.call(Method::PATCH, "/auth/v1/me", Some(&session.access), Some(json!({"name": name})))
+    };
     rename("Later").await.expect(200);
     // Ejected, the primary answers; the replica alone would never know the name.
     eventually("the lagging replica is left out", || async {
-        let answers = [world.get("/auth/v1/me?consistency=eventual", &session.access).await, world.get("/auth/v1/me?consistency=eventual", &session.access).await];
+        let answers = [
+            world.get("/auth/v1/me?consistency=eventual", &session.access).await,
+            world.get("/auth/v1/me?consistency=eventual", &session.access).await,
+        ];
         answers.iter().all(|a| a.status == 200 && a.body["name"] == "Later")
     })
     .await;
@@ -272,7 +303,8 @@ async fn replica_lags(world: Arc<World>) {
         let mut used = true;
         for node in [1, 2] {
             let url = format!("{}/health/dependencies", world.cluster.ops_url(node).expect("an address"));
-            let health: serde_json::Value = world.http.get(url).send().await.expect("an answer").json().await.expect("JSON");
+            let health: serde_json::Value =
+                world.http.get(url).send().await.expect("an answer").json().await.expect("JSON");
             used &= health.pointer("/postgresql/shards/0/replicas/0/admitted") == Some(&true.into());
         }
         used
@@ -283,7 +315,12 @@ async fn replica_lags(world: Arc<World>) {
 fn keys_command(world: &World, arguments: &[&str]) -> (bool, String) {
     let config = world.cluster.home().node_config("node-1");
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_auth-node"))
-        .arg("--config").arg(config).arg("keys").args(arguments).output().expect("auth-node runs");
+        .arg("--config")
+        .arg(config)
+        .arg("keys")
+        .args(arguments)
+        .output()
+        .expect("auth-node runs");
     (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
@@ -302,7 +339,8 @@ async fn keys(world: Arc<World>) {
     eventually("both nodes publish the coming key", || async {
         let mut shown = true;
         for node in [1, 2] {
-            let jwks = world.call_at(&world.node(node), Method::GET, "/.well-known/jwks.json", None, None).await;
+            let jwks =
+                world.call_at(&world.node(node), Method::GET, "/.well-known/jwks.json", None, None).await;
             shown &= jwks.body.to_string().contains(&coming);
         }
         shown
@@ -310,7 +348,10 @@ async fn keys(world: Arc<World>) {
     .await;
     // It keeps its lead: the old one goes on signing, and may not retire.
     let still = world.new_session().await;
-    assert_eq!(jsonwebtoken::decode_header(&still.access).expect("a header").kid.as_deref(), Some(kid.as_str()));
+    assert_eq!(
+        jsonwebtoken::decode_header(&still.access).expect("a header").kid.as_deref(),
+        Some(kid.as_str())
+    );
     let (ok, told) = keys_command(&world, &["retire", &kid]);
     assert!(!ok && told.contains("rotate first"), "{told}");
     let (ok, told) = keys_command(&world, &["distrust", "nonsense"]);
@@ -326,11 +367,16 @@ async fn keys(world: Arc<World>) {
         .await;
         eventually("another key signs", || async {
             let answer = world.refresh_at(&node, &session.refresh, None).await;
-            answer.status == 200 && jsonwebtoken::decode_header(answer.str("/access_token")).expect("a header").kid.as_deref() != Some(kid.as_str())
+            answer.status == 200
+                && jsonwebtoken::decode_header(answer.str("/access_token")).expect("a header").kid.as_deref()
+                    != Some(kid.as_str())
         })
         .await;
     }
     // The session lives: only the token died, and a verifier learns the new key by itself.
     let fresh = world.new_session().await;
-    eventually("the verifier knows the new key", || async { verifier.verify_or_fetch(&fresh.access).await.is_ok() }).await;
+    eventually("the verifier knows the new key", || async {
+        verifier.verify_or_fetch(&fresh.access).await.is_ok()
+    })
+    .await;
 }

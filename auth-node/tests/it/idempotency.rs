@@ -15,8 +15,19 @@ pub fn add(suite: &mut Suite) {
     suite.add("keys_are_bound_to_route_principal_and_request", bound);
 }
 
-async fn send(world: &World, method: Method, path: &str, token: Option<&str>, key: &str, body: Value) -> Answer {
-    let mut request = world.http.request(method, format!("{}{path}", world.any_node())).header("idempotency-key", key).json(&body);
+async fn send(
+    world: &World,
+    method: Method,
+    path: &str,
+    token: Option<&str>,
+    key: &str,
+    body: Value,
+) -> Answer {
+    let mut request = world
+        .http
+        .request(method, format!("{}{path}", world.any_node()))
+        .header("idempotency-key", key)
+        .json(&body);
     if let Some(token) = token {
         request = request.bearer_auth(token);
     }
@@ -46,12 +57,17 @@ async fn register(world: Arc<World>) {
 async fn password(world: Arc<World>) {
     let owner = world.new_session().await;
     let body = json!({"current": PASSWORD, "new": "a new password"});
-    let post = || send(&world, Method::POST, "/auth/v1/me/password", Some(&owner.access), "key-1", body.clone());
+    let post =
+        || send(&world, Method::POST, "/auth/v1/me/password", Some(&owner.access), "key-1", body.clone());
     post().await.expect(204);
     // Without the key the old password would be wrong by now.
     post().await.expect(204);
-    world.call(Method::POST, "/auth/v1/me/password", Some(&owner.access), Some(body.clone())).await.expect_problem(401, "invalid-credentials");
-    let answer = world.try_login(&owner.email, "a new password", None, &world.new_address()).await.expect(200);
+    world
+        .call(Method::POST, "/auth/v1/me/password", Some(&owner.access), Some(body.clone()))
+        .await
+        .expect_problem(401, "invalid-credentials");
+    let answer =
+        world.try_login(&owner.email, "a new password", None, &world.new_address()).await.expect(200);
     // A session that was opened after the change survives its repetition.
     let later = session(&owner.email, &answer);
     post().await.expect(204);
@@ -64,19 +80,27 @@ async fn delete(world: Arc<World>) {
     let send = || send(&world, Method::DELETE, "/auth/v1/me", Some(&owner.access), "key-1", body.clone());
     send().await.expect(204);
     send().await.expect(204);
-    world.call(Method::DELETE, "/auth/v1/me", Some(&owner.access), Some(body.clone())).await.expect_problem(401, "invalid-token");
+    world
+        .call(Method::DELETE, "/auth/v1/me", Some(&owner.access), Some(body.clone()))
+        .await
+        .expect_problem(401, "invalid-token");
 }
 
 async fn bound(world: Arc<World>) {
     let (one, two) = (world.new_session().await, world.new_session().await);
     let patch = |token: String, name: &'static str| {
         let world = Arc::clone(&world);
-        async move { send(&world, Method::PATCH, "/auth/v1/me", Some(&token), "shared-key", json!({"name": name})).await }
+        async move {
+            send(&world, Method::PATCH, "/auth/v1/me", Some(&token), "shared-key", json!({"name": name}))
+                .await
+        }
     };
     assert_eq!(patch(one.access.clone(), "One").await.expect(200).str("/name"), "One");
     assert_eq!(patch(two.access.clone(), "Two").await.expect(200).str("/name"), "Two");
     patch(one.access.clone(), "Other").await.expect_problem(422, "idempotency-mismatch");
     assert_eq!(patch(one.access.clone(), "One").await.expect(200).str("/name"), "One");
     let body = json!({"current": PASSWORD, "new": "a new password"});
-    send(&world, Method::POST, "/auth/v1/me/password", Some(&one.access), "shared-key", body).await.expect(204);
+    send(&world, Method::POST, "/auth/v1/me/password", Some(&one.access), "shared-key", body)
+        .await
+        .expect(204);
 }

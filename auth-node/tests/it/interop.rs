@@ -10,25 +10,33 @@ pub fn add(suite: &mut Suite) {
     let root = root();
     let python = root.join(".tessera/tools/python");
     let missing = (!python.join("jwt").is_dir()).then(|| "PyJWT is not there: run `make tools`".to_owned());
-    suite.add_unless("pyjwt_verifies_our_tokens_and_refuses_tampered_ones", missing, move |world| async move {
-        check(&world, |token, issuer| {
-            let mut command = Command::new("python3");
-            command.arg(root.join("interop/python/verify.py")).arg(token).env("PYTHONPATH", &python);
-            command.env("TESSERA_ISSUER", issuer);
-            command
-        })
-        .await;
-    });
+    suite.add_unless(
+        "pyjwt_verifies_our_tokens_and_refuses_tampered_ones",
+        missing,
+        move |world| async move {
+            check(&world, |token, issuer| {
+                let mut command = Command::new("python3");
+                command.arg(root.join("interop/python/verify.py")).arg(token).env("PYTHONPATH", &python);
+                command.env("TESSERA_ISSUER", issuer);
+                command
+            })
+            .await;
+        },
+    );
     let script = self::root().join("interop/typescript/dist/verify.js");
     let missing = (!script.is_file()).then(|| "jose is not there: run `make tools`".to_owned());
-    suite.add_unless("jose_verifies_our_tokens_and_refuses_tampered_ones", missing, move |world| async move {
-        check(&world, |token, issuer| {
-            let mut command = Command::new("node");
-            command.arg(&script).arg(token).env("TESSERA_ISSUER", issuer);
-            command
-        })
-        .await;
-    });
+    suite.add_unless(
+        "jose_verifies_our_tokens_and_refuses_tampered_ones",
+        missing,
+        move |world| async move {
+            check(&world, |token, issuer| {
+                let mut command = Command::new("node");
+                command.arg(&script).arg(token).env("TESSERA_ISSUER", issuer);
+                command
+            })
+            .await;
+        },
+    );
 }
 
 fn root() -> PathBuf {

@@ -25,7 +25,8 @@ async fn same_answer(world: Arc<World>) {
     let known = known.expect_problem(401, "invalid-credentials");
     let unknown = unknown.expect_problem(401, "invalid-credentials");
     assert_eq!(known.body, unknown.body);
-    let names = |a: &crate::world::Answer| a.headers.keys().map(|k| k.as_str().to_owned()).collect::<Vec<_>>();
+    let names =
+        |a: &crate::world::Answer| a.headers.keys().map(|k| k.as_str().to_owned()).collect::<Vec<_>>();
     assert_eq!(names(&known), names(&unknown));
 }
 
@@ -63,7 +64,9 @@ async fn cleared(world: Arc<World>) {
 }
 
 async fn plant(world: &World, access: &str, phc: &str) {
-    let statement = format!("UPDATE shard.credentials SET phc = '{phc}', pepper_id = NULL WHERE bucket = $bucket AND user_id = $user");
+    let statement = format!(
+        "UPDATE shard.credentials SET phc = '{phc}', pepper_id = NULL WHERE bucket = $bucket AND user_id = $user"
+    );
     assert_eq!(world.sql_for(access, &statement).await, 1);
 }
 
@@ -118,7 +121,12 @@ async fn change(world: Arc<World>) {
 async fn rehash(world: Arc<World>) {
     let owner = world.new_session().await;
     // Argon2id of PASSWORD with m=64,t=3 and no pepper, made by argon2-cffi.
-    plant(&world, &owner.access, "$argon2id$v=19$m=64,t=3,p=1$MDEyMzQ1Njc4OWFiY2RlZg$2VTcq13QrGSeyOdQB+dbwKTfz+IIGfVfm+kpNdU7pL8").await;
+    plant(
+        &world,
+        &owner.access,
+        "$argon2id$v=19$m=64,t=3,p=1$MDEyMzQ1Njc4OWFiY2RlZg$2VTcq13QrGSeyOdQB+dbwKTfz+IIGfVfm+kpNdU7pL8",
+    )
+    .await;
     assert!(!has_argon2(&world, &owner.access).await);
     let parallel = (0..4).map(|_| world.try_login(&owner.email, PASSWORD, None, "10.251.0.1"));
     for answer in join_all(parallel).await {

@@ -71,7 +71,8 @@ async fn late_unbound(world: Arc<World>) {
 async fn bound_session(world: &World) -> Session {
     let first = world.new_session().await;
     let device = first.device.expect("a first login issues a device secret");
-    let answer = world.try_login(&first.email, PASSWORD, Some(&device), &world.new_address()).await.expect(200);
+    let answer =
+        world.try_login(&first.email, PASSWORD, Some(&device), &world.new_address()).await.expect(200);
     assert_eq!(answer.header("tessera-device"), "", "a known device gets no new secret");
     Session { device: Some(device), ..session(&first.email, &answer) }
 }
@@ -93,7 +94,10 @@ async fn late_bound(world: Arc<World>) {
 async fn other_device(world: Arc<World>) {
     let first = bound_session(&world).await;
     let next = world.refresh(&first.refresh, first.device.as_deref()).await.expect(200).str("/refresh_token");
-    world.refresh(&first.refresh, Some("AAAAAAAAAAAAAAAAAAAAAA")).await.expect_problem(401, "invalid-refresh-token");
+    world
+        .refresh(&first.refresh, Some("AAAAAAAAAAAAAAAAAAAAAA"))
+        .await
+        .expect_problem(401, "invalid-refresh-token");
     world.refresh(&next, first.device.as_deref()).await.expect_problem(401, "invalid-refresh-token");
     // Device secrets are handed out for one account; logging in again still works.
     world.login(&first.email).await;
@@ -114,7 +118,13 @@ async fn forged(world: Arc<World>) {
     let victim = world.new_session().await;
     let good = victim.refresh.clone();
     let mut bytes = good.clone().into_bytes();
-    let mut forgeries = vec![String::new(), "tsr_".into(), good[..good.len() - 1].into(), format!("{good}A"), good.replacen("tsr_", "tsr-", 1)];
+    let mut forgeries = vec![
+        String::new(),
+        "tsr_".into(),
+        good[..good.len() - 1].into(),
+        format!("{good}A"),
+        good.replacen("tsr_", "tsr-", 1),
+    ];
     for at in (4..bytes.len()).step_by(7) {
         let kept = bytes[at];
         bytes[at] = if kept == b'A' { b'B' } else { b'A' };
@@ -150,8 +160,10 @@ async fn parallel(world: Arc<World>) {
         let nodes = [world.node(1), world.node(2)];
         let calls = (0..100).map(|i| world.refresh_at(&nodes[i % 2], &token, None));
         let answers = join_all(calls).await;
-        let mut successors: Vec<_> = answers.iter().filter(|a| a.status == 200).map(|a| a.str("/refresh_token")).collect();
-        let refused: Vec<_> = answers.iter().filter(|a| !matches!(a.status.as_u16(), 200 | 429 | 503)).collect();
+        let mut successors: Vec<_> =
+            answers.iter().filter(|a| a.status == 200).map(|a| a.str("/refresh_token")).collect();
+        let refused: Vec<_> =
+            answers.iter().filter(|a| !matches!(a.status.as_u16(), 200 | 429 | 503)).collect();
         assert!(refused.is_empty(), "round {round}: {refused:?}");
         assert!((1..=4).contains(&successors.len()), "round {round}: {} got a successor", successors.len());
         successors.sort();

@@ -38,12 +38,16 @@ async fn listed(world: Arc<World>) {
 async fn logout(world: Arc<World>) {
     let session = world.new_session().await;
     for node in [1, 2] {
-        world.call_at(&world.node(node), Method::GET, "/auth/verify", Some(&session.access), None).await.expect(200);
+        world
+            .call_at(&world.node(node), Method::GET, "/auth/verify", Some(&session.access), None)
+            .await
+            .expect(200);
     }
     let out = || world.call(Method::POST, "/auth/v1/logout", Some(&session.access), None);
     out().await.expect(204);
     for node in [1, 2] {
-        let answer = world.call_at(&world.node(node), Method::GET, "/auth/verify", Some(&session.access), None).await;
+        let answer =
+            world.call_at(&world.node(node), Method::GET, "/auth/verify", Some(&session.access), None).await;
         answer.expect_problem(401, "invalid-token");
     }
     world.refresh(&session.refresh, None).await.expect_problem(401, "invalid-refresh-token");
@@ -107,11 +111,17 @@ async fn forward_auth(world: Arc<World>) {
     let session = world.new_session().await;
     let answer = world.get("/auth/verify", &session.access).await.expect(200);
     assert_eq!(answer.header("x-auth-session"), session.id);
-    assert_eq!(answer.header("x-auth-subject"), crate::world::claims(&session.access)["sub"].as_str().unwrap_or_default());
+    assert_eq!(
+        answer.header("x-auth-subject"),
+        crate::world::claims(&session.access)["sub"].as_str().unwrap_or_default()
+    );
     assert_eq!(answer.body, Value::Null);
     world.call(Method::GET, "/auth/verify", None, None).await.expect_problem(401, "invalid-token");
     // The copy in Redis answers; the session stays checked whoever evicts it.
     let before = world.cluster.redis_flush_all().await;
     assert!(before.is_ok());
-    eventually("the session is checked again", || async { world.get("/auth/verify", &session.access).await.status == 200 }).await;
+    eventually("the session is checked again", || async {
+        world.get("/auth/verify", &session.access).await.status == 200
+    })
+    .await;
 }

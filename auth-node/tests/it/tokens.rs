@@ -23,10 +23,14 @@ async fn jwks(world: Arc<World>) {
     let keys = one.body["keys"].as_array().cloned().unwrap_or_default();
     assert!(!keys.is_empty());
     for key in &keys {
-        assert_eq!((&key["kty"], &key["crv"], &key["alg"]), (&"OKP".into(), &"Ed25519".into(), &"EdDSA".into()));
+        assert_eq!(
+            (&key["kty"], &key["crv"], &key["alg"]),
+            (&"OKP".into(), &"Ed25519".into(), &"EdDSA".into())
+        );
         assert!(key.get("d").is_none());
     }
-    let again = world.http.get(format!("{}{path}", world.node(2))).header("if-none-match", one.header("etag"));
+    let again =
+        world.http.get(format!("{}{path}", world.node(2))).header("if-none-match", one.header("etag"));
     assert_eq!(again.send().await.expect("an answer").status(), 304);
 }
 
@@ -51,7 +55,8 @@ async fn shape(world: Arc<World>) {
 async fn verifier(world: Arc<World>) {
     let session = world.new_session().await;
     let issuer = world.node(1);
-    let build = async |audience: &str| Verifier::builder(&issuer, audience).start().await.expect("a verifier");
+    let build =
+        async |audience: &str| Verifier::builder(&issuer, audience).start().await.expect("a verifier");
     let ours = build(&issuer).await;
     let verified = ours.verify_or_fetch(&session.access).await.expect("a valid token");
     assert_eq!(verified.sid.to_string(), session.id);

@@ -32,7 +32,11 @@ impl Answer {
     }
 
     pub fn str(&self, pointer: &str) -> String {
-        self.body.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("no {pointer} in {:?}", self.body)).to_owned()
+        self.body
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_else(|| panic!("no {pointer} in {:?}", self.body))
+            .to_owned()
     }
 
     pub fn header(&self, name: &str) -> String {
@@ -82,7 +86,8 @@ impl World {
             .node_config("passwords", "wait_ms", "20000")
             .node_config("server", "drain_grace_ms", "1000");
         let cluster = spec.start().await.unwrap_or_else(|error| panic!("no cluster: {error}"));
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).no_proxy().build().expect("a client");
+        let http =
+            reqwest::Client::builder().timeout(Duration::from_secs(30)).no_proxy().build().expect("a client");
         Self { cluster, http, next_user: AtomicU64::new(1), next_node: AtomicU32::new(0) }
     }
 
@@ -90,7 +95,8 @@ impl World {
         if failed {
             for name in ["node-1", "node-2"] {
                 let log = self.cluster.logs(name).unwrap_or_default();
-                let lines: Vec<_> = log.lines().filter(|l| l.contains("\"ERROR\"") || !l.starts_with('{')).collect();
+                let lines: Vec<_> =
+                    log.lines().filter(|l| l.contains("\"ERROR\"") || !l.starts_with('{')).collect();
                 eprintln!("--- {name}, the last of {} errors", lines.len());
                 lines.iter().rev().take(10).rev().for_each(|line| eprintln!("{line}"));
             }
@@ -122,7 +128,14 @@ impl World {
         self.call_at(&self.any_node(), method, path, token, body).await
     }
 
-    pub async fn call_at(&self, node: &str, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
+    pub async fn call_at(
+        &self,
+        node: &str,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        body: Option<Value>,
+    ) -> Answer {
         let mut request = self.http.request(method, format!("{node}{path}"));
         if let Some(token) = token {
             request = request.bearer_auth(token);
@@ -147,9 +160,16 @@ impl World {
         email
     }
 
-    pub async fn try_login(&self, email: &str, password: &str, device: Option<&str>, address: &str) -> Answer {
+    pub async fn try_login(
+        &self,
+        email: &str,
+        password: &str,
+        device: Option<&str>,
+        address: &str,
+    ) -> Answer {
         let mut request = self.http.post(format!("{}/auth/v1/login", self.any_node()));
-        request = request.header("x-forwarded-for", address).json(&json!({"email": email, "password": password}));
+        request =
+            request.header("x-forwarded-for", address).json(&json!({"email": email, "password": password}));
         if let Some(device) = device {
             request = request.header("tessera-device", device);
         }
@@ -171,7 +191,8 @@ impl World {
     }
 
     pub async fn refresh_at(&self, node: &str, token: &str, device: Option<&str>) -> Answer {
-        let mut request = self.http.post(format!("{node}/auth/v1/refresh")).json(&json!({"refresh_token": token}));
+        let mut request =
+            self.http.post(format!("{node}/auth/v1/refresh")).json(&json!({"refresh_token": token}));
         if let Some(device) = device {
             request = request.header("tessera-device", device);
         }
@@ -193,7 +214,10 @@ impl World {
             let owner = "SELECT 1 FROM meta.bucket_owner WHERE state = 'A' AND bucket = ";
             let owns = sqlx::query(sqlx::AssertSqlSafe(format!("{owner}{}", user.bucket().get())));
             if owns.fetch_optional(&mut db).await.expect("the owner").is_some() {
-                let done = sqlx::query(sqlx::AssertSqlSafe(statement.clone())).execute(&mut db).await.expect("the statement");
+                let done = sqlx::query(sqlx::AssertSqlSafe(statement.clone()))
+                    .execute(&mut db)
+                    .await
+                    .expect("the statement");
                 changed += done.rows_affected();
             }
         }
