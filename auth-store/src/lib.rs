@@ -1,7 +1,8 @@
 //! The state of Tessera: everything that is written about users, in PostgreSQL, and the copies of it in Redis.
 //!
 //! The only crate with SQL of users and with Redis commands. It implements the ports of `auth-core`; which shard a
-//! bucket lives on is `shard-router`'s business. Start reading at [`tx`](self), the choke point of every statement.
+//! bucket lives on is `shard-router`'s business. Start reading at `tx.rs`, the choke
+//! point of every statement.
 mod budget;
 mod errors;
 mod redis;

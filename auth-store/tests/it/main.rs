@@ -44,11 +44,11 @@ impl Trials {
 fn main() -> ExitCode {
     // The cluster's guard: a copy of this program that outlives it and ends its servers.
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if let [guard, dir, home, temporary @ ..] = words.as_slice() {
-        if guard == "guard" && dir == "--dir" {
-            let outcome = devcluster::run_guard(&devcluster::Home::new(home), !temporary.is_empty());
-            return if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-        }
+    if let [guard, dir, home, temporary @ ..] = words.as_slice()
+        && (guard.as_str(), dir.as_str()) == ("guard", "--dir")
+    {
+        let outcome = devcluster::run_guard(&devcluster::Home::new(home), !temporary.is_empty());
+        return if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);

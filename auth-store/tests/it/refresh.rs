@@ -131,12 +131,9 @@ async fn table(env: Arc<Env>) {
 
 async fn dead_ends(env: Arc<Env>) {
     let a = env.account().await;
-    let row =
-        format!("SELECT count(*) FROM shard.sessions WHERE session_id = '{}' AND xmin::text = $$", a.session);
     let xmin = |env: Arc<Env>, id| async move {
         env.count(format!("SELECT xmin::text::bigint FROM shard.sessions WHERE session_id = '{id}'")).await
     };
-    drop(row);
     let before = xmin(env.clone(), a.session).await;
     assert_eq!(refresh(&env, &Presented { seed_hash: [9; 32], ..a.token(0) }).await, "dead");
     assert_eq!(refresh(&env, &a.token(1)).await, "dead", "from the future");
