@@ -105,7 +105,7 @@ fn every_rule_can_fail() {
         (
             "problems are documented",
             "auth-node/src/problem.rs",
-            "Self::Planted => (S::CONFLICT, \"planted\", \"No.\"),\n",
+            "fn parts() {\n(S::CONFLICT,\n\"planted\", \"No.\")\n    }\n",
         ),
     ];
     let clean = read_tree();
@@ -313,15 +313,17 @@ fn metrics(tree: &Tree) -> Vec<String> {
         .collect()
 }
 
+/// In `parts`, the names are the texts of lower-case letters and dashes alone.
 fn problems(tree: &Tree) -> Vec<String> {
     let listed: BTreeSet<String> = ticked(tree, "docs/errors.md").collect();
-    let kinds =
-        code(tree).filter(|(path, _, line)| *path == "auth-node/src/problem.rs" && line.contains("=> (S::"));
-    let names = kinds.filter_map(|(_, _, line)| line.split('"').nth(1).map(str::to_owned));
-    names
-        .filter(|name| !listed.contains(name))
-        .map(|name| format!("{name} is not in docs/errors.md"))
-        .collect()
+    let text = tree.get("auth-node/src/problem.rs").map_or("", String::as_str);
+    let parts =
+        text.split("fn parts").nth(1).and_then(|rest| rest.split("\n    }\n").next()).unwrap_or_default();
+    let is_name = |n: &&str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    let names: Vec<&str> = parts.split('"').skip(1).step_by(2).filter(is_name).collect();
+    let none = names.is_empty().then(|| "no problem was found in auth-node/src/problem.rs".to_owned());
+    let missing = names.into_iter().filter(|name| !listed.contains(*name));
+    missing.map(|name| format!("{name} is not in docs/errors.md")).chain(none).collect()
 }
 
 fn decisions(tree: &Tree) -> Vec<String> {
