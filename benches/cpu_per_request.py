@@ -119,7 +119,7 @@ def main():
     try:
         with open(os.path.join(folder, "cluster.json")) as file:
             state = json.load(file)
-        parts = [(p["part"]["name"], p["part"]["port"], p["process"]["pid"]) for p in state["parts"]]
+        parts = [(p["name"], p["port"], p["process"]["pid"]) for p in state["parts"]]
         # One node is measured; the other runs beside it as it always does.
         node = next(f"http://127.0.0.1:{port}" for name, port, _ in parts if name == "node-1")
         groups = {
