@@ -15,7 +15,7 @@ use sqlx::{Connection, PgConnection};
 use tracing::Instrument;
 
 use crate::budget::{RetryBudget, jitter};
-use crate::errors::{Fault, Kind, Step, TxError, decide};
+use crate::errors::{Kind, Step, TxError, decide};
 
 const MAX_CONFLICTS: u32 = 3;
 const CONFLICT_BACKOFF: Duration = Duration::from_millis(10);
@@ -183,7 +183,7 @@ impl Tx {
             };
             let (fault, why) = error.fault();
             let step = decide(call.kind, committing, fault);
-            self.next(call, shard, step, fault, &why, &mut patience).await?;
+            self.next(call, shard, step, &why, &mut patience).await?;
         }
     }
 
@@ -193,7 +193,6 @@ impl Tx {
         call: Call,
         shard: ShardId,
         step: Step,
-        fault: Fault,
         why: &str,
         patience: &mut Patience,
     ) -> Result<(), StoreError> {
@@ -222,14 +221,8 @@ impl Tx {
                 Ok(())
             }
             Step::RetryConflict | Step::RetryLost | Step::Unavailable => unavailable(why),
-            Step::Unknown => {
-                tracing::warn!(op = call.op.name, shard.id = shard.get(), ?fault, why, "outcome unknown");
-                Err(StoreError::Unknown(why.to_owned()))
-            }
-            Step::Corrupt => {
-                tracing::error!(op = call.op.name, shard.id = shard.get(), why, "statement or row is wrong");
-                Err(StoreError::Corrupt(why.to_owned()))
-            }
+            Step::Unknown => Err(StoreError::Unknown(format!("{} on shard {shard}: {why}", call.op.name))),
+            Step::Corrupt => Err(StoreError::Corrupt(format!("{} on shard {shard}: {why}", call.op.name))),
         }
     }
 

@@ -14,8 +14,6 @@ const PRIMARY: &str = "shard-1-primary";
 const FIRST: &str = "shard-1-replica-1";
 const SECOND: &str = "shard-1-replica-2";
 const GONE_LIMIT: Duration = Duration::from_secs(60);
-/// Set in the copy of this test program that is to be killed.
-const VICTIM: &str = "DEVCLUSTER_TEST_VICTIM";
 
 fn one_shard() -> ClusterSpec {
     ClusterSpec::default().shards(1).nodes(0).redis(false).guard(env!("CARGO_BIN_EXE_devcluster"))
@@ -150,14 +148,17 @@ async fn redis_replaces_a_killed_master_and_is_flushed_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_when_a_test_is_killed() {
-    let mut victim = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "victim", "--ignored", "--nocapture"])
-        .env(VICTIM, "1")
+    let ours = std::env::current_exe().unwrap();
+    let victim = ours.parent().unwrap().parent().unwrap().join("examples/own_cluster");
+    assert!(victim.is_file(), "cargo build --package devcluster --examples makes what this test kills");
+    let mut victim = Command::new(victim)
+        .arg(env!("CARGO_BIN_EXE_devcluster"))
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let lines = BufReader::new(victim.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let mut told = lines.filter_map(|line| line.split_once("victim: ").map(|(_, rest)| rest.to_owned()));
+    let mut told = lines.filter_map(|line| line.split_once("folder: ").map(|(_, rest)| rest.to_owned()));
     let home = std::path::PathBuf::from(told.next().unwrap());
     let state = devcluster::state::require(&devcluster::Home::new(&home)).unwrap();
     let all: Vec<ProcessId> = state.parts.into_iter().filter_map(|part| part.process).collect();
@@ -170,16 +171,4 @@ async fn nothing_is_left_when_a_test_is_killed() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(!home.exists());
-}
-
-/// Not a test: what `nothing_is_left_when_a_test_is_killed` kills.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "run by another test"]
-async fn victim() {
-    if std::env::var_os(VICTIM).is_none() {
-        return;
-    }
-    let cluster = one_shard().start().await.unwrap();
-    println!("\nvictim: {}", cluster.home().root().display());
-    tokio::time::sleep(Duration::from_secs(600)).await;
 }

@@ -43,7 +43,7 @@ pub use shards::{ServerStatus, ShardStatus};
 
 use std::time::Duration;
 
-/// Redirects that one request follows before it answers "unavailable" (invariant I8).
+/// Redirects that one request follows before it answers "unavailable" (ARCHITECTURE, invariant 12).
 pub const MAX_HOPS: u32 = 3;
 /// How long one request waits for a fenced bucket, all sleeps together.
 pub const MAX_FENCE_WAIT: Duration = Duration::from_millis(500);

@@ -2,7 +2,7 @@
 //!
 //! Each bucket is one atomic word (16 bits of shard, 48 bits of epoch), so that a look-up is one load and a
 //! redirect's hint is one compare-and-swap: buckets are independent, each with its own epoch, and there is
-//! no moment at which the map as a whole must change at once. An epoch never falls (invariant I3).
+//! no moment at which the map as a whole must change at once. An epoch never falls (ARCHITECTURE, invariant 14).
 
 use serde::{Deserialize, Serialize};
 use shard_key::Bucket;

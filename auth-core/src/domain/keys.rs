@@ -4,8 +4,9 @@
 //! created ──► published (in the JWKS) ──► signing ──► retired (still in the JWKS) ──► removed
 //!               └─ lead ≥ what verifiers may cache ─┘   └─ last token's life + leeway ─┘
 //! ```
-//! The key that signs at an instant is the one with the latest `signs_from` that is not after it. A key whose successor
-//! never came goes on signing for [`KeyTimes::overtime`], and stays published as long as it might.
+//! The key that signs at an instant is, of those between `signs_from` and `signs_until`, the one that began last. If there
+//! is none, because no successor came or because it was distrusted, the last one that ended goes on for
+//! [`KeyTimes::overtime`]. A key is published as long as it might sign and until its last token is dead.
 use chrono::{DateTime, Duration, Utc};
 
 /// The times of one key as the directory holds them.
@@ -90,8 +91,15 @@ impl KeySchedule {
 
     /// The key that signs at `now`, if any may.
     pub fn signer(&self, now: DateTime<Utc>) -> Option<&KeyRecord> {
-        let trusted = |k: &&KeyRecord| k.distrusted_at.is_none();
-        self.keys.iter().filter(trusted).rfind(|k| k.signs_from <= now && now < self.stops(k))
+        let begun = || self.trusted().filter(move |k| k.signs_from <= now);
+        let in_time = begun().rfind(|k| now < k.signs_until);
+        let over_time =
+            || begun().filter(|k| now < k.signs_until + self.times.overtime).max_by_key(|k| k.signs_until);
+        in_time.or_else(over_time)
+    }
+
+    fn trusted(&self) -> impl DoubleEndedIterator<Item = &KeyRecord> {
+        self.keys.iter().filter(|k| k.distrusted_at.is_none())
     }
 
     /// The state of one key at `now`.
@@ -104,7 +112,7 @@ impl KeySchedule {
             KeyState::Created
         } else if now < key.signs_from {
             KeyState::Published
-        } else if now < self.stops(key) + self.times.linger {
+        } else if now < self.last_signature(key) + self.times.linger {
             KeyState::Retired
         } else {
             KeyState::Removed
@@ -148,13 +156,11 @@ impl KeySchedule {
         ((from - self.times.lead).max(now), from, from + self.times.rotation)
     }
 
-    /// When a key stops signing: when a later one starts, else after its overtime.
-    fn stops(&self, key: &KeyRecord) -> DateTime<Utc> {
-        let later =
-            |k: &&KeyRecord| k.distrusted_at.is_none() && (k.signs_from, &k.kid) > (key.signs_from, &key.kid);
-        let successor = self.keys.iter().filter(later).map(|k| k.signs_from).min();
-        let alone = key.signs_until + self.times.overtime;
-        successor.map_or(alone, |at| at.min(alone))
+    /// The latest instant at which a key might sign: its end if another one can take over there, else its overtime.
+    fn last_signature(&self, key: &KeyRecord) -> DateTime<Utc> {
+        let end = key.signs_until;
+        let covered = self.trusted().any(|k| k.kid != key.kid && k.signs_from <= end && end < k.signs_until);
+        if covered { end } else { end + self.times.overtime }
     }
 }
 
@@ -214,8 +220,10 @@ mod tests {
         let mut bad = key("b", (90, 100, 200));
         bad.distrusted_at = Some(at(101));
         let keys = KeySchedule::new(vec![key("a", (0, 0, 100)), bad], times());
+        // The one before it works overtime, and is shown while it does.
         assert_eq!(signer(&keys, 110), Some("a"));
-        assert!(keys.published(at(110)).all(|k| k.kid == "a"));
+        assert_eq!(keys.published(at(110)).map(|k| k.kid.as_str()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(signer(&keys, 151), None);
     }
 
     #[test]
@@ -227,6 +235,25 @@ mod tests {
         assert_eq!(one.next(at(98)), Some((at(98), at(108), at(208))));
         let two = KeySchedule::new(vec![key("a", (0, 0, 100)), key("b", (90, 100, 200))], times());
         assert_eq!(two.next(at(7)), None);
+    }
+
+    #[test]
+    fn a_retired_key_hands_over_and_leaves_after_its_last_token() {
+        // Rotated at 20: c signs from 30, a could until 100.
+        let keys = |a_until, c_until| {
+            KeySchedule::new(
+                vec![key("a", (0, 0, a_until)), key("b", (90, 100, 200)), key("c", (20, 30, c_until))],
+                times(),
+            )
+        };
+        assert_eq!(signer(&keys(100, 100), 50), Some("c"));
+        // a is retired at 50: c goes on, a is shown until its last token is dead.
+        assert_eq!(signer(&keys(50, 100), 51), Some("c"));
+        assert_eq!(keys(50, 100).published(at(54)).count(), 2);
+        assert_eq!(keys(50, 100).published(at(55)).count(), 1);
+        // c is retired at 50 instead: a, published all along, signs again.
+        assert_eq!(signer(&keys(100, 50), 51), Some("a"));
+        assert_eq!(keys(100, 50).published(at(56)).map(|k| k.kid.as_str()).collect::<Vec<_>>(), ["a"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::StoreError;
 use crate::domain::KeyRecord;
 
 /// A stored key. The private half is sealed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct KeyRow {
     /// Its times.
     pub record: KeyRecord,
@@ -14,6 +14,12 @@ pub struct KeyRow {
     pub public: Vec<u8>,
     /// The sealed private key.
     pub sealed_private: Vec<u8>,
+}
+
+impl std::fmt::Debug for KeyRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyRow").field("record", &self.record).finish_non_exhaustive()
+    }
 }
 
 /// A key to insert.

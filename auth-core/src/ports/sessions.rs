@@ -44,7 +44,7 @@ pub enum Judgement {
     Late(Box<Refreshed>),
     /// The successor was handed out often enough; nothing was written.
     Storm,
-    /// It was the current one after all (the race was lost to nobody): try again.
+    /// By now it can be rotated or replayed: the session changed between the statements. Try again.
     Current,
     /// Reuse: the family is revoked now, in this transaction.
     Reused(Revoked),

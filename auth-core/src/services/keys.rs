@@ -2,8 +2,8 @@
 //!
 //! All nodes compute the same from the same rows and the time. The set is rebuilt every second from the last good
 //! rows in memory; a row that does not open is left out and reported, never fatal.
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
@@ -75,6 +75,7 @@ pub struct Keys {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     set: ArcSwap<KeySet>,
+    reported: Mutex<HashSet<String>>,
 }
 
 impl Keys {
@@ -86,7 +87,8 @@ impl Keys {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        let keys = Self { store, sealer, times, clock, random, set: ArcSwap::default() };
+        let keys =
+            Self { store, sealer, times, clock, random, set: ArcSwap::default(), reported: Mutex::default() };
         keys.rebuild();
         keys
     }
@@ -145,7 +147,7 @@ impl Keys {
         Ok(key.record)
     }
 
-    /// Lets a key sign no longer than its successor needs; refused while nothing else could sign.
+    /// Ends a key's signing now; refused while nothing else could sign. Its tokens stay valid until they expire.
     pub async fn retire(&self, kid: &str) -> Result<(), KeysError> {
         let rows = self.store.list().await?;
         let now = self.clock.now();
@@ -230,7 +232,7 @@ impl Keys {
 
     fn opens(&self, row: &KeyRow) -> bool {
         let good = verifying_key(&row.record.kid, &row.public).is_ok();
-        if !good {
+        if !good && self.is_news(&row.record.kid) {
             tracing::error!(key.id = %row.record.kid, "a signing key row is damaged and left out");
         }
         metrics::gauge!("tessera_signing_key_quarantined", "kid" => row.record.kid.clone()).set(if good {
@@ -241,6 +243,11 @@ impl Keys {
         good
     }
 
+    /// The set is rebuilt every second; a bad row is reported once.
+    fn is_news(&self, kid: &str) -> bool {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner).insert(kid.to_owned())
+    }
+
     /// The private half; already open ones are taken over from the set in use.
     fn unseal(&self, row: &KeyRow) -> Option<(KeyRecord, Arc<SigningKey>)> {
         let known =
@@ -248,7 +255,9 @@ impl Keys {
         let key = known.or_else(|| match SigningKey::unseal(&row.record.kid, &row.sealed_private, &self.sealer) {
             Ok(key) => Some(Arc::new(key)),
             Err(_) => {
-                tracing::error!(key.id = %row.record.kid, "a signing key cannot be opened with this node's seal keys");
+                if self.is_news(&row.record.kid) {
+                    tracing::error!(key.id = %row.record.kid, "a signing key cannot be opened with this node's seal keys");
+                }
                 None
             }
         })?;

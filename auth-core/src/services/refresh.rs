@@ -28,7 +28,7 @@ pub enum RefreshError {
 pub struct RefreshService {
     /// The sessions.
     pub sessions: Arc<dyn Sessions>,
-    /// Where the session is kept hot.
+    /// Where tombstones go. A refresh itself writes no copy: whoever checks the session next fetches one.
     pub cache: Arc<dyn SessionCache>,
     /// Reads and writes refresh tokens.
     pub codec: Arc<RefreshCodec>,
@@ -48,7 +48,6 @@ impl RefreshService {
         let presented = self.presented(&token, client);
         for _ in 0..ROUNDS {
             if let Some(successor) = self.successor(&presented).await? {
-                self.cache.put(&successor.session).await;
                 return self.grant(successor, token.seed);
             }
         }
