@@ -2,9 +2,10 @@
 use std::fmt;
 
 use auth_core::domain::{DisplayName, Email, Password};
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
+use http_body_util::BodyExt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
@@ -24,18 +25,13 @@ impl FromRequest<App> for Fields {
         if !is_json(&request) {
             return Err(Problem::UnsupportedMediaType);
         }
-        let limited = axum::body::to_bytes(request.into_body(), app.body_max_bytes).await;
-        let bytes = limited.map_err(|error| {
-            // The limit and a connection that broke off come as one type; the latter has no reader left anyway.
-            tracing::debug!(%error, "a request body was not read");
-            Problem::PayloadTooLarge
-        })?;
+        let bytes = read(request.into_body(), app.body_max_bytes).await?;
         Self::parse(&bytes)
     }
 }
 
 impl Fields {
-    fn parse(bytes: &Bytes) -> Result<Self, Problem> {
+    fn parse(bytes: &[u8]) -> Result<Self, Problem> {
         let text = std::str::from_utf8(bytes).map_err(|_| Problem::Malformed("The body is not UTF-8."))?;
         let members = serde_json::from_str::<Members>(text).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => {
@@ -121,6 +117,27 @@ impl Fields {
     }
 }
 
+/// What a client may go on sending after its body is too large, until it is cut off.
+const DISCARDED_BYTES: usize = 2 << 20;
+
+/// The whole body. One that is too large is read to its end and thrown away: closing on a client that still sends would
+/// reset the connection, and with it the answer.
+async fn read(mut body: Body, max_bytes: usize) -> Result<Vec<u8>, Problem> {
+    let (mut kept, mut seen) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        // A client that broke off reads no answer; any will do.
+        let frame = frame.map_err(|_| Problem::Malformed("The body ended early."))?;
+        let Some(data) = frame.data_ref() else { continue };
+        seen += data.len();
+        if seen <= max_bytes {
+            kept.extend_from_slice(data);
+        } else if seen > DISCARDED_BYTES {
+            break;
+        }
+    }
+    if seen > max_bytes { Err(Problem::PayloadTooLarge) } else { Ok(kept) }
+}
+
 fn is_json(request: &Request) -> bool {
     let value = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
@@ -159,7 +176,7 @@ mod tests {
     use super::*;
 
     fn login(body: &[u8]) -> Result<(), Problem> {
-        let mut fields = Fields::parse(&Bytes::copy_from_slice(body))?;
+        let mut fields = Fields::parse(body)?;
         let email = fields.email("email");
         let password = fields.password("password");
         fields.finish(email.zip(password)).map(|_| ())
