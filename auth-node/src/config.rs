@@ -38,6 +38,7 @@ pub struct Server {
     pub body_max_bytes: usize,
     pub header_max_bytes: usize,
     pub request_timeout_ms: u64,
+    pub keep_alive_ms: u64,
     pub drain_grace_ms: u64,
     pub drain_max_ms: u64,
 }
@@ -195,6 +196,8 @@ impl Config {
             "must be 8192 to 1048576",
         )?;
         check(server.request_timeout_ms >= 1000, "server.request_timeout_ms", "must be at least 1000")?;
+        let keep_alive = 1000..=600_000;
+        check(keep_alive.contains(&server.keep_alive_ms), "server.keep_alive_ms", "must be 1000 to 600000")?;
         check(self.directory.poll_ms >= 100, "directory.poll_ms", "must be at least 100")?;
         check((1..=1000).contains(&self.postgres.pool_size), "postgres.pool_size", "must be 1 to 1000")?;
         check(!self.redis.nodes.is_empty(), "redis.nodes", "must name at least one cluster node")?;

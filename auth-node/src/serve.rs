@@ -50,7 +50,7 @@ fn limits(config: &Config) -> Limits {
     Limits {
         max_connections: config.server.max_connections,
         header_max_bytes: config.server.header_max_bytes,
-        header_read: Duration::from_millis(config.server.request_timeout_ms),
+        keep_alive: Duration::from_millis(config.server.keep_alive_ms),
         drain_max: Duration::from_millis(config.server.drain_max_ms),
     }
 }

@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt;
 
 /// Limits of one listener.
@@ -19,7 +19,9 @@ use tower::ServiceExt;
 pub struct Limits {
     pub max_connections: usize,
     pub header_max_bytes: usize,
-    pub header_read: Duration,
+    /// How long a connection may take to send the next request's head, and so how long it may idle. Longer than the
+    /// gateways before us keep theirs, or they meet a connection that is just being closed.
+    pub keep_alive: Duration,
     pub drain_max: Duration,
 }
 
@@ -28,18 +30,18 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut st
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(limits.max_connections));
     loop {
-        let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
-        let (stream, peer) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(connection) => connection,
-                Err(error) => {
-                    // Out of descriptors, mostly: accepting again at once would spin.
-                    tracing::warn!(%error, "a connection was not accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &slots) => accepted,
             () = stopped(&mut stop) => break,
+        };
+        let (slot, stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, mostly: accepting again at once would spin.
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
         };
         let connection = connection(stream, peer, router.clone(), limits);
         let connection = graceful.watch(connection);
@@ -56,6 +58,16 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut st
     }
 }
 
+/// A connection, once there is room for one more; until then it waits in the system's backlog.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> std::io::Result<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+    let slot = Arc::clone(slots).acquire_owned().await.expect("the semaphore is never closed");
+    let (stream, peer) = listener.accept().await?;
+    Ok((slot, stream, peer))
+}
+
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that the sender is gone: stop as well.
     drop(stop.wait_for(|stop| *stop).await);
@@ -69,7 +81,7 @@ fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: Limit
     }
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read)
+        .header_read_timeout(limits.keep_alive)
         .max_buf_size(limits.header_max_bytes)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(PeerService { router, peer }))
 }
