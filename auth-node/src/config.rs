@@ -1,5 +1,6 @@
 //! Configuration: raw (as written) → validated (as used). A mistake names its key and stops the start with exit 2.
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
@@ -165,107 +166,83 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        let (server, tokens, sessions, passwords) =
-            (&self.server, &self.tokens, &self.sessions, &self.passwords);
-        check(
-            is_base_url(&server.public_url),
-            "server.public_url",
-            "must be http(s)://host[:port] without a trailing slash",
-        )?;
-        check(
-            server.listen != server.ops_listen || server.listen.port() == 0,
-            "server.ops_listen",
-            "must differ from server.listen",
-        )?;
-        for origin in &server.allowed_origins {
-            check(is_base_url(origin), "server.allowed_origins", "must be http(s)://host[:port] each")?;
-        }
-        check(
-            (1..=1_000_000).contains(&server.max_connections),
-            "server.max_connections",
-            "must be 1 to 1000000",
-        )?;
-        check(
-            (1024..=1 << 20).contains(&server.body_max_bytes),
-            "server.body_max_bytes",
-            "must be 1024 to 1048576",
-        )?;
-        check(
-            (8192..=1 << 20).contains(&server.header_max_bytes),
-            "server.header_max_bytes",
-            "must be 8192 to 1048576",
-        )?;
-        check(server.request_timeout_ms >= 1000, "server.request_timeout_ms", "must be at least 1000")?;
-        let keep_alive = 1000..=600_000;
-        check(keep_alive.contains(&server.keep_alive_ms), "server.keep_alive_ms", "must be 1000 to 600000")?;
-        check(self.directory.poll_ms >= 100, "directory.poll_ms", "must be at least 100")?;
-        check((1..=1000).contains(&self.postgres.pool_size), "postgres.pool_size", "must be 1 to 1000")?;
+        let server = &self.server;
+        let url = "must be http(s)://host[:port] without a trailing slash";
+        check(is_base_url(&server.public_url), "server.public_url", url)?;
+        let differs = server.listen != server.ops_listen || server.listen.port() == 0;
+        check(differs, "server.ops_listen", "must differ from server.listen")?;
+        check(server.allowed_origins.iter().all(|o| is_base_url(o)), "server.allowed_origins", url)?;
+        let named =
+            |node: &String| node.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         check(!self.redis.nodes.is_empty(), "redis.nodes", "must name at least one cluster node")?;
-        for node in &self.redis.nodes {
-            let port = node.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-            check(port.is_some(), "redis.nodes", "must be host:port each")?;
+        check(self.redis.nodes.iter().all(named), "redis.nodes", "must be host:port each")?;
+        for (key, value, bounds) in self.numbers() {
+            let reason = format!("must be {} to {}", bounds.start(), bounds.end());
+            check(bounds.contains(&value), key, &reason)?;
         }
-        check((10..=3600).contains(&tokens.access_ttl_s), "tokens.access_ttl_s", "must be 10 to 3600")?;
-        check((0..=120).contains(&tokens.leeway_s), "tokens.leeway_s", "must be 0 to 120")?;
-        check((1..=86400).contains(&tokens.jwks_max_age_s), "tokens.jwks_max_age_s", "must be 1 to 86400")?;
-        self.validate_keys()?;
-        check(
-            sessions.idle_s >= 60 && sessions.idle_s <= sessions.absolute_s,
-            "sessions.idle_s",
-            "must be 60 to sessions.absolute_s",
-        )?;
-        check((1..=1000).contains(&sessions.max_live), "sessions.max_live", "must be 1 to 1000")?;
-        check((0..=300).contains(&sessions.replay_window_s), "sessions.replay_window_s", "must be 0 to 300")?;
-        check((0..=100).contains(&sessions.max_replays), "sessions.max_replays", "must be 0 to 100")?;
-        check(
-            (0..=60).contains(&sessions.cache_trust_s),
-            "sessions.cache_trust_s",
-            "must be 0 to 60: the promised bound of a revocation",
-        )?;
-        check(
-            (8192..=1 << 20).contains(&passwords.memory_kib),
-            "passwords.memory_kib",
-            "must be 8192 to 1048576",
-        )?;
-        check((1..=16).contains(&passwords.passes), "passwords.passes", "must be 1 to 16")?;
-        check((1..=16).contains(&passwords.lanes), "passwords.lanes", "must be 1 to 16")?;
-        check(passwords.permits <= 1024, "passwords.permits", "must be at most 1024")?;
-        check(passwords.failures_per_scope >= 1, "passwords.failures_per_scope", "must be at least 1")?;
-        check(
-            passwords.failures_per_identifier >= 1,
-            "passwords.failures_per_identifier",
-            "must be at least 1",
-        )?;
-        check(
-            (0..=5000).contains(&passwords.failure_delay_ms),
-            "passwords.failure_delay_ms",
-            "must be 0 to 5000",
-        )?;
-        check(self.accounts.identifier_hold_s >= 0, "accounts.identifier_hold_s", "must not be negative")
+        self.validate_keys()
+    }
+
+    /// Every number and its bounds. All durations are far below what adding them to a date could overflow.
+    fn numbers(&self) -> [(&'static str, i64, RangeInclusive<i64>); 33] {
+        const YEAR_S: i64 = 31_536_000;
+        let (server, sessions, passwords) = (&self.server, &self.sessions, &self.passwords);
+        let (postgres, tokens) = (&self.postgres, &self.tokens);
+        let whole = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let ms = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        [
+            ("server.max_connections", whole(server.max_connections), 1..=1_000_000),
+            ("server.body_max_bytes", whole(server.body_max_bytes), 1024..=1 << 20),
+            ("server.header_max_bytes", whole(server.header_max_bytes), 8192..=1 << 20),
+            ("server.request_timeout_ms", ms(server.request_timeout_ms), 1000..=60_000),
+            ("server.keep_alive_ms", ms(server.keep_alive_ms), 1000..=600_000),
+            ("server.drain_grace_ms", ms(server.drain_grace_ms), 0..=60_000),
+            ("server.drain_max_ms", ms(server.drain_max_ms), 0..=300_000),
+            ("directory.poll_ms", ms(self.directory.poll_ms), 100..=60_000),
+            ("postgres.pool_size", whole(postgres.pool_size), 1..=1000),
+            ("postgres.checkout_timeout_ms", ms(postgres.checkout_timeout_ms), 10..=10_000),
+            ("postgres.connect_timeout_ms", ms(postgres.connect_timeout_ms), 10..=10_000),
+            ("tokens.access_ttl_s", tokens.access_ttl_s, 10..=3600),
+            ("tokens.leeway_s", tokens.leeway_s, 0..=120),
+            ("tokens.jwks_max_age_s", tokens.jwks_max_age_s, 1..=86_400),
+            ("tokens.key_lead_s", tokens.key_lead_s, 0..=YEAR_S),
+            ("tokens.key_rotation_s", tokens.key_rotation_s, 0..=10 * YEAR_S),
+            ("tokens.key_horizon_s", tokens.key_horizon_s, 0..=YEAR_S),
+            ("tokens.key_overtime_s", tokens.key_overtime_s, 0..=YEAR_S),
+            ("sessions.absolute_s", sessions.absolute_s, 60..=10 * YEAR_S),
+            ("sessions.idle_s", sessions.idle_s, 60..=sessions.absolute_s),
+            ("sessions.max_live", sessions.max_live, 1..=1000),
+            ("sessions.replay_window_s", sessions.replay_window_s, 0..=300),
+            ("sessions.max_replays", sessions.max_replays.into(), 0..=100),
+            ("sessions.late_replay_every", sessions.late_replay_every, 0..=1_000_000),
+            // The promised bound of a revocation.
+            ("sessions.cache_trust_s", sessions.cache_trust_s, 0..=60),
+            ("passwords.memory_kib", passwords.memory_kib.into(), 8192..=1 << 20),
+            ("passwords.passes", passwords.passes.into(), 1..=16),
+            ("passwords.lanes", passwords.lanes.into(), 1..=16),
+            ("passwords.permits", whole(passwords.permits), 0..=1024),
+            ("passwords.wait_ms", ms(passwords.wait_ms), 0..=60_000),
+            ("passwords.failures_per_scope", passwords.failures_per_scope.into(), 1..=1_000_000),
+            ("passwords.failure_window_s", passwords.failure_window_s, 1..=86_400),
+            ("passwords.failures_per_identifier", passwords.failures_per_identifier.into(), 1..=1_000_000),
+        ]
     }
 
     fn validate_keys(&self) -> Result<(), ConfigError> {
         let tokens = &self.tokens;
+        let delay = self.passwords.failure_delay_ms;
+        check((0..=5000).contains(&delay), "passwords.failure_delay_ms", "must be 0 to 5000")?;
+        let hold = self.accounts.identifier_hold_s;
+        check((0..=315_360_000).contains(&hold), "accounts.identifier_hold_s", "must be 0 to 315360000")?;
         let poll_s = (self.directory.poll_ms / 1000).cast_signed() + 1;
         let least = tokens.jwks_max_age_s + poll_s + SKEW_S + VERIFIER_COOL_DOWN_S;
-        check(
-            tokens.key_lead_s >= least,
-            "tokens.key_lead_s",
-            &format!(
-                "must be at least {least}: jwks_max_age_s + poll + {SKEW_S} s skew + {VERIFIER_COOL_DOWN_S} s cool-down, or verifiers meet a key that they cannot know"
-            ),
-        )?;
-        check(
-            tokens.key_rotation_s > tokens.key_lead_s,
-            "tokens.key_rotation_s",
-            "must be more than tokens.key_lead_s",
-        )?;
-        check(
-            tokens.key_horizon_s > tokens.key_lead_s,
-            "tokens.key_horizon_s",
-            "must be more than tokens.key_lead_s",
-        )?;
-        check(tokens.key_overtime_s >= 0, "tokens.key_overtime_s", "must not be negative")
+        let reason = format!(
+            "must be at least {least}: jwks_max_age_s + poll + {SKEW_S} s skew + {VERIFIER_COOL_DOWN_S} s cool-down, or verifiers meet a key that they cannot know"
+        );
+        check(tokens.key_lead_s >= least, "tokens.key_lead_s", &reason)?;
+        let longer = "must be more than tokens.key_lead_s";
+        check(tokens.key_rotation_s > tokens.key_lead_s, "tokens.key_rotation_s", longer)?;
+        check(tokens.key_horizon_s > tokens.key_lead_s, "tokens.key_horizon_s", longer)
     }
 }
 
@@ -332,6 +309,8 @@ mod tests {
             ("[server]\npublic_url = \"auth.example\"", "server.public_url"),
             ("[tokens]\nkey_lead_s = 100", "tokens.key_lead_s: must be at least 362"),
             ("[sessions]\ncache_trust_s = 61", "sessions.cache_trust_s"),
+            ("[passwords]\nfailure_window_s = -1", "passwords.failure_window_s"),
+            ("[accounts]\nidentifier_hold_s = 9223372036854775", "accounts.identifier_hold_s"),
             ("[log]\nformat = \"xml\"", "log.format"),
         ] {
             let error = load(text).map(|_| ()).unwrap_err();

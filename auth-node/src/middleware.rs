@@ -3,7 +3,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
@@ -18,7 +18,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub async fn observe(mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     request.headers_mut().insert(REQUEST_ID, id.clone());
-    let method = request.method().clone();
+    let method = method_name(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span =
         tracing::info_span!("request", request.id = id.to_str().unwrap_or_default(), http.route = %route);
@@ -31,13 +31,32 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     let elapsed = started.elapsed();
     let status = response.status().as_u16();
     span.in_scope(|| {
-        tracing::info!(http.method = %method, http.status = status, duration_us = elapsed.as_micros() as u64, "request");
+        tracing::info!(
+            http.method = method,
+            http.status = status,
+            duration_us = elapsed.as_micros() as u64,
+            "request"
+        );
     });
-    metrics::histogram!("tessera_http_request_seconds", "route" => route, "method" => method.as_str().to_owned(), "status" => status.to_string())
+    metrics::histogram!("tessera_http_request_seconds", "route" => route, "method" => method, "status" => status.to_string())
         .record(elapsed.as_secs_f64());
     response.headers_mut().insert(REQUEST_ID, id);
     harden(response.headers_mut());
     response
+}
+
+/// A method of the standard, or none of them: what a client invents makes no metric series and no log text.
+fn method_name(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "OTHER",
+    }
 }
 
 /// A caller's id is kept when it is harmless; else we make one.
@@ -59,8 +78,20 @@ fn harden(headers: &mut HeaderMap) {
 }
 
 /// No request outlives its deadline. What its store call did by then is unknown, hence 503.
+///
+/// A call that may change something runs on a task of its own: a client that hangs up must not leave a commit without
+/// its tombstone, nor close a database connection in the middle of a transaction.
 pub async fn deadline(State(app): State<App>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(Duration::from_millis(app.request_timeout_ms), next.run(request)).await {
+    let limit = Duration::from_millis(app.request_timeout_ms);
+    let safe = request.method().is_safe();
+    let work = tokio::time::timeout(limit, next.run(request));
+    let outcome = if safe {
+        work.await
+    } else {
+        let task = tokio::spawn(work.in_current_span());
+        task.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    };
+    match outcome {
         Ok(response) => response,
         Err(_) => {
             tracing::warn!("a request ran into its deadline");

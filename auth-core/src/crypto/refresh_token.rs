@@ -60,7 +60,10 @@ pub enum BadRefreshToken {
     UnknownVersion,
     /// Signed with a key that the ring does not hold. If it was ours once, it was removed too early.
     #[error("unknown refresh token key")]
-    UnknownKey,
+    UnknownKey {
+        /// When the session in it was opened, if it tells the truth: nothing of the token is proven.
+        session_unix_ms: u64,
+    },
     /// Forged or damaged.
     #[error("refresh token is not authentic")]
     NotAuthentic,
@@ -136,11 +139,14 @@ impl RefreshCodec {
             return Err(UnknownVersion);
         }
         let kid = u32::from_be_bytes(array(&fields[1..5]));
-        let key = self.ring.get(kid).ok_or(UnknownKey)?;
+        let session = SessionId::try_from(Uuid::from_bytes(array(&fields[5..21])));
+        let Some(key) = self.ring.get(kid) else {
+            return Err(UnknownKey { session_unix_ms: session.map_err(|_| Malformed)?.unix_ms() });
+        };
         if !constant_time_eq(&tag_of(key, fields), tag) {
             return Err(NotAuthentic);
         }
-        let sid = SessionId::try_from(Uuid::from_bytes(array(&fields[5..21]))).map_err(|_| Malformed)?;
+        let sid = session.map_err(|_| Malformed)?;
         let generation = i64::from_be_bytes(array(&fields[21..29]));
         if generation < 0 {
             return Err(Malformed);
@@ -238,7 +244,8 @@ mod tests {
             (format!("{}é", &text[..text.len() - 2]), Malformed),
             (text.replacen(&text[10..11], "+", 1), Malformed),
             (signed(&fields(2, 1, sid().as_uuid(), 0)), UnknownVersion),
-            (signed(&fields(1, 9, sid().as_uuid(), 0)), UnknownKey),
+            (signed(&fields(1, 9, sid().as_uuid(), 0)), UnknownKey { session_unix_ms: sid().unix_ms() }),
+            (signed(&fields(1, 9, v7, 0)), Malformed),
             (signed(&fields(1, 2, sid().as_uuid(), 0)), NotAuthentic),
             (signed(&fields(1, 1, v7, 0)), Malformed),
             (signed(&fields(1, 1, Uuid::nil(), 0)), Malformed),

@@ -98,6 +98,11 @@ impl KeySchedule {
         in_time.or_else(over_time)
     }
 
+    /// Whether a key signs at `now` without working overtime.
+    pub fn is_covered(&self, now: DateTime<Utc>) -> bool {
+        self.trusted().any(|k| k.signs_from <= now && now < k.signs_until)
+    }
+
     fn trusted(&self) -> impl DoubleEndedIterator<Item = &KeyRecord> {
         self.keys.iter().filter(|k| k.distrusted_at.is_none())
     }
@@ -127,33 +132,42 @@ impl KeySchedule {
     }
 
     /// The key to make next, if the horizon is not covered: `(published_at, signs_from, signs_until)`.
+    ///
+    /// It begins where the planned keys end and keeps its lead, but never begins later than the last instant at which
+    /// another key could still sign: a key that verifiers have to fetch is better than none.
     pub fn next(&self, now: DateTime<Utc>) -> Option<(DateTime<Utc>, DateTime<Utc>, DateTime<Utc>)> {
-        let trusted = self.keys.iter().filter(|k| k.distrusted_at.is_none());
-        let Some(last) = trusted.max_by_key(|k| k.signs_until).map(|k| k.signs_until) else {
-            // Nobody can have cached an empty set, so the first key keeps no lead.
-            return Some((now, now, now + self.times.rotation));
-        };
-        if last >= now + self.times.horizon {
+        let (planned, possible) = self.covered(now);
+        if planned >= now + self.times.horizon {
             return None;
         }
-        Some(self.successor(last, now))
+        let from = planned.max(now + self.times.lead).min(possible);
+        Some(((from - self.times.lead).max(now), from, self.end_after(from)))
     }
 
-    /// The key that an operator's `rotate` makes: published now, signing after the lead.
+    /// The key that an operator's `rotate` makes: published now, signing after the lead, or earlier if nothing else could
+    /// sign until then.
     pub fn rotated(&self, now: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>, DateTime<Utc>) {
-        let from = now + self.times.lead;
-        let coming = self.keys.iter().filter(|k| k.distrusted_at.is_none()).map(|k| k.signs_from);
-        let until = coming.filter(|at| *at > from).min().unwrap_or(from + self.times.rotation);
-        (now, from, until)
+        let from = (now + self.times.lead).min(self.covered(now).1);
+        (now, from, self.end_after(from))
     }
 
-    fn successor(
-        &self,
-        after: DateTime<Utc>,
-        now: DateTime<Utc>,
-    ) -> (DateTime<Utc>, DateTime<Utc>, DateTime<Utc>) {
-        let from = after.max(now + self.times.lead);
-        ((from - self.times.lead).max(now), from, from + self.times.rotation)
+    /// Until when keys are planned, and until when some key could sign (overtime included), without a gap from now on.
+    fn covered(&self, now: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
+        let (mut planned, mut possible) = (now, now);
+        for key in self.trusted() {
+            let last = key.signs_until + self.times.overtime;
+            if key.signs_from <= possible && last > now {
+                planned = planned.max(key.signs_until);
+                possible = possible.max(last);
+            }
+        }
+        (planned, possible)
+    }
+
+    /// A key ends where the next one begins, or after a rotation.
+    fn end_after(&self, from: DateTime<Utc>) -> DateTime<Utc> {
+        let coming = self.trusted().map(|k| k.signs_from).filter(|at| *at > from).min();
+        coming.unwrap_or(from + self.times.rotation).min(from + self.times.rotation)
     }
 
     /// The latest instant at which a key might sign: its end if another one can take over there, else its overtime.
@@ -235,6 +249,20 @@ mod tests {
         assert_eq!(one.next(at(98)), Some((at(98), at(108), at(208))));
         let two = KeySchedule::new(vec![key("a", (0, 0, 100)), key("b", (90, 100, 200))], times());
         assert_eq!(two.next(at(7)), None);
+    }
+
+    #[test]
+    fn there_is_never_an_hour_in_which_nobody_signs() {
+        // b began at 100 and is distrusted at 140: a could sign until 150, and the lead would end at 151.
+        let mut b = key("b", (90, 100, 200));
+        b.distrusted_at = Some(at(141));
+        let keys = KeySchedule::new(vec![key("a", (0, 0, 100)), b.clone()], times());
+        assert_eq!(keys.next(at(141)), Some((at(141), at(150), at(250))));
+        assert_eq!(keys.rotated(at(141)), (at(141), at(150), at(250)));
+        // A key that begins far in the future does not cover the time until then.
+        let keys = KeySchedule::new(vec![b, key("c", (390, 400, 500))], times());
+        assert_eq!(keys.next(at(141)), Some((at(141), at(141), at(241))));
+        assert_eq!(signer(&keys, 141), None);
     }
 
     #[test]

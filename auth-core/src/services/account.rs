@@ -47,7 +47,12 @@ pub struct Account {
 impl Account {
     /// The caller's user.
     pub async fn get(&self, caller: &Principal, freshness: Freshness) -> Result<User, AccountError> {
-        let user = self.accounts.get(caller.user_id, freshness).await.map_err(AccountError::Store)?;
+        let mut user = self.accounts.get(caller.user_id, freshness).await.map_err(AccountError::Store)?;
+        if user.is_none() && freshness != Freshness::Primary {
+            // A replica that lags does not know a new user; only the primary's "no" is one.
+            user =
+                self.accounts.get(caller.user_id, Freshness::Primary).await.map_err(AccountError::Store)?;
+        }
         user.ok_or(AccountError::InvalidToken)
     }
 
@@ -83,6 +88,8 @@ impl Account {
         once: Option<&OnceKey>,
     ) -> Result<(), AccountError> {
         let once = self.bind(once, "me.password", caller, &[], &[current.as_bytes(), new.as_bytes()]);
+        let found = self.accounts.get_password(caller.user_id, caller.session_id).await;
+        found.map_err(AccountError::Store)?.ok_or(AccountError::InvalidToken)?;
         if self.ran_before(caller, once.as_ref()).await? {
             return Ok(());
         }

@@ -39,6 +39,9 @@ pub struct Authenticator {
     loads: Mutex<HashMap<SessionId, Arc<Load>>>,
 }
 
+/// How far the database's clock may be ahead of ours.
+const CLOCK_SLACK: chrono::Duration = chrono::Duration::seconds(5);
+
 /// One look at the primary, shared by everybody who asks for the session meanwhile.
 type Load = OnceCell<Option<LiveSession>>;
 
@@ -96,22 +99,36 @@ impl Authenticator {
 
     fn is_trusted(&self, copy: &LiveSession) -> bool {
         let now = self.clock.now();
-        now < copy.expires_at && now - copy.checked_at < self.limits.cache_trust
+        // By two clocks: a copy from the future is no reason to believe it longer.
+        let age = now - copy.checked_at;
+        now < copy.expires_at && age > -CLOCK_SLACK && age < self.limits.cache_trust
     }
 
     /// Single flight: one statement on the primary however many requests wait for the same session.
     async fn load(&self, id: SessionId) -> Result<Option<LiveSession>, StoreError> {
         let load = Arc::clone(self.lock_loads().entry(id).or_default());
-        let answer = load.get_or_try_init(|| self.sessions.get(id)).await.cloned();
-        // Whoever is done first takes the entry out: later callers look again instead of sharing an old answer.
-        let mut loads = self.lock_loads();
-        if loads.get(&id).is_some_and(|current| Arc::ptr_eq(current, &load)) {
-            loads.remove(&id);
-        }
-        answer
+        let _leaves = Leaves { of: self, id, load: &load };
+        load.get_or_try_init(|| self.sessions.get(id)).await.cloned()
     }
 
     fn lock_loads(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<Load>>> {
         self.loads.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Whoever is done first, or gives up, takes the entry out: later callers look again instead of sharing an old answer,
+/// and nothing stays behind.
+struct Leaves<'a> {
+    of: &'a Authenticator,
+    id: SessionId,
+    load: &'a Arc<Load>,
+}
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        let mut loads = self.of.lock_loads();
+        if loads.get(&self.id).is_some_and(|current| Arc::ptr_eq(current, self.load)) {
+            loads.remove(&self.id);
+        }
     }
 }

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::Keys;
 use crate::crypto::access_token::AccessClaims;
 use crate::crypto::refresh_token::{RefreshCodec, RefreshToken};
+use crate::crypto::signing_key::SigningKey;
 use crate::domain::{Grant, LiveSession, User, tenant_slug};
 use crate::ports::{Clock, Random, random_bytes};
 
@@ -48,17 +49,25 @@ pub struct TokenIssuer {
     pub random: Arc<dyn Random>,
 }
 
+/// The promise that a token can be signed. Taken before state changes: a session must not move on while nobody can tell
+/// its owner the successor.
+pub struct Pen(Arc<SigningKey>);
+
 impl TokenIssuer {
+    /// A key that may sign now.
+    pub fn pen(&self) -> Result<Pen, IssueError> {
+        self.keys.signer(self.clock.now()).map(Pen).ok_or(IssueError::NoSigningKey)
+    }
+
     /// Signs a fresh access token and encodes the refresh token.
     pub fn grant(
         &self,
+        pen: &Pen,
         session: LiveSession,
         user: User,
         refresh: &RefreshToken,
     ) -> Result<Grant, IssueError> {
-        let now = self.clock.now();
-        let signer = self.keys.signer(now).ok_or(IssueError::NoSigningKey)?;
-        let iat = now.timestamp();
+        let iat = self.clock.now().timestamp();
         let jti: [u8; 16] = random_bytes(&*self.random);
         let claims = AccessClaims {
             iss: self.settings.issuer.clone(),
@@ -77,7 +86,7 @@ impl TokenIssuer {
         };
         let refresh_token = self.refresh.encode(refresh).map_err(|_| IssueError::NoRefreshKey)?;
         Ok(Grant {
-            access_token: signer.sign(&claims),
+            access_token: pen.0.sign(&claims),
             expires_in: self.settings.access_ttl_s,
             refresh_token,
             session,

@@ -2,7 +2,7 @@
 //!
 //! All nodes compute the same from the same rows and the time. The set is rebuilt every second from the last good
 //! rows in memory; a row that does not open is left out and reported, never fatal.
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -59,6 +59,12 @@ pub enum KeysError {
     /// It is the only one that signs, or its successor keeps its lead until then.
     #[error("nothing else can sign before {0}: rotate first")]
     NoSuccessor(DateTime<Utc>),
+    /// This process cannot open a single key of the directory: what it seals, the nodes could not open either.
+    #[error("none of the existing keys can be opened with seal.keys: this is not the nodes' ring")]
+    ForeignSeal,
+    /// It has not begun to sign.
+    #[error("{0} does not sign yet: distrust it if it must never")]
+    NotSigning(String),
     /// Another process made a key at the same time.
     #[error("another process changed the keys meanwhile: try again")]
     Raced,
@@ -120,6 +126,7 @@ impl Keys {
             let seen = rows.len();
             let schedule = self.schedule(&rows, &[]);
             let Some(times) = schedule.next(now) else { return Ok(()) };
+            self.check_seal(&rows)?;
             let key = self.make(times);
             if self.store.insert(&key, seen).await? {
                 tracing::info!(key.id = %key.record.kid, signs_from = %key.record.signs_from, "made a signing key");
@@ -140,6 +147,7 @@ impl Keys {
     /// Publishes a new key now; it signs after the lead. Returns it.
     pub async fn rotate(&self) -> Result<KeyRecord, KeysError> {
         let rows = self.store.list().await?;
+        self.check_seal(&rows)?;
         let key = self.make(self.schedule(&rows, &[]).rotated(self.clock.now()));
         if !self.store.insert(&key, rows.len()).await? {
             return Err(KeysError::Raced);
@@ -151,11 +159,14 @@ impl Keys {
     pub async fn retire(&self, kid: &str) -> Result<(), KeysError> {
         let rows = self.store.list().await?;
         let now = self.clock.now();
+        if rows.iter().any(|r| r.record.kid == kid && r.record.signs_from > now) {
+            return Err(KeysError::NotSigning(kid.to_owned()));
+        }
         let others: Vec<KeyRow> = rows.iter().filter(|r| r.record.kid != kid).cloned().collect();
         if others.len() == rows.len() {
             return Err(KeysError::Unknown(kid.to_owned()));
         }
-        if self.schedule(&others, &[]).signer(now).is_none() {
+        if !self.schedule(&others, &[]).is_covered(now) {
             let next = others.iter().map(|r| r.record.signs_from).filter(|at| *at > now).min();
             return Err(KeysError::NoSuccessor(next.unwrap_or(now + self.times.lead)));
         }
@@ -166,24 +177,21 @@ impl Keys {
         }
     }
 
-    /// Takes a key out of use everywhere, at once. If nothing else may sign now, a new key does without its lead:
-    /// verifiers fetch an unknown kid once. Returns the shards that could not be told yet.
+    /// Takes a key out of use everywhere, at once, and makes what is missing: if nothing else may sign now, a new key does
+    /// without its lead; verifiers fetch an unknown kid once. Returns the shards that could not be told yet.
     pub async fn distrust(&self, kid: &str) -> Result<Vec<String>, KeysError> {
         let rows = self.store.list().await?;
         if !rows.iter().any(|r| r.record.kid == kid) {
             return Err(KeysError::Unknown(kid.to_owned()));
         }
         let untold = self.store.distrust(kid).await?;
-        let rows = self.store.list().await?;
-        let now = self.clock.now();
-        let schedule = self.schedule(&rows, &[kid.to_owned()]);
-        if schedule.signer(now).is_none() {
-            let until = schedule.rotated(now).2;
-            if !self.store.insert(&self.make((now, now, until)), rows.len()).await? {
-                return Err(KeysError::Raced);
-            }
-        }
+        self.ensure_horizon().await?;
         Ok(untold)
+    }
+
+    fn check_seal(&self, rows: &[KeyRow]) -> Result<(), KeysError> {
+        let opens = |r: &KeyRow| SigningKey::unseal(&r.record.kid, &r.sealed_private, &self.sealer).is_ok();
+        if rows.is_empty() || rows.iter().any(opens) { Ok(()) } else { Err(KeysError::ForeignSeal) }
     }
 
     fn make(
@@ -210,24 +218,28 @@ impl Keys {
         KeySchedule::new(records.collect(), self.times.clone())
     }
 
+    /// Signs with what this node can open; publishes every good key, and whatever signs.
     fn build(&self, rows: Vec<KeyRow>, distrusted: &[String], now: DateTime<Utc>) -> KeySet {
         let good: Vec<KeyRow> = rows.into_iter().filter(|row| self.opens(row)).collect();
-        let schedule = self.schedule(&good, distrusted);
-        let mut set = KeySet::default();
-        let mut jwks = Vec::new();
-        for record in schedule.published(now) {
-            let Some(row) = good.iter().find(|row| row.record.kid == record.kid) else { continue };
-            if let (Ok(key), Ok(bytes)) =
-                (verifying_key(&record.kid, &row.public), row.public.as_slice().try_into())
-            {
-                set.verifying.insert(record.kid.clone(), key);
+        let (mut own, mut signers) = (Vec::new(), Vec::new());
+        for row in &good {
+            if let Some(key) = self.unseal(row) {
+                own.push(row.clone());
+                signers.push((row.record.clone(), key));
+            }
+        }
+        let (all, signing) = (self.schedule(&good, distrusted), self.schedule(&own, distrusted));
+        let shown: BTreeSet<&str> =
+            all.published(now).chain(signing.published(now)).map(|record| record.kid.as_str()).collect();
+        let (mut verifying, mut jwks) = (HashMap::new(), Vec::new());
+        for row in good.iter().filter(|row| shown.contains(row.record.kid.as_str())) {
+            let key = verifying_key(&row.record.kid, &row.public);
+            if let (Ok(key), Ok(bytes)) = (key, row.public.as_slice().try_into()) {
+                verifying.insert(row.record.kid.clone(), key);
                 jwks.push(Jwk::new(bytes));
             }
         }
-        set.signers = good.iter().filter_map(|row| self.unseal(row)).collect();
-        set.schedule = Some(schedule);
-        set.jwks = Arc::new(jwks_document(&jwks));
-        set
+        KeySet { signers, schedule: Some(signing), verifying, jwks: Arc::new(jwks_document(&jwks)) }
     }
 
     fn opens(&self, row: &KeyRow) -> bool {
@@ -249,10 +261,10 @@ impl Keys {
     }
 
     /// The private half; already open ones are taken over from the set in use.
-    fn unseal(&self, row: &KeyRow) -> Option<(KeyRecord, Arc<SigningKey>)> {
+    fn unseal(&self, row: &KeyRow) -> Option<Arc<SigningKey>> {
         let known =
             self.set.load().signers.iter().find(|(r, _)| r.kid == row.record.kid).map(|(_, k)| Arc::clone(k));
-        let key = known.or_else(|| match SigningKey::unseal(&row.record.kid, &row.sealed_private, &self.sealer) {
+        known.or_else(|| match SigningKey::unseal(&row.record.kid, &row.sealed_private, &self.sealer) {
             Ok(key) => Some(Arc::new(key)),
             Err(_) => {
                 if self.is_news(&row.record.kid) {
@@ -260,8 +272,7 @@ impl Keys {
                 }
                 None
             }
-        })?;
-        Some((row.record.clone(), key))
+        })
     }
 }
 

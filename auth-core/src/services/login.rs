@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use shard_key::{Bucket, LookupHash, SessionId, TenantId};
 
+use super::issue::Pen;
 use super::{IdentifierKeys, IssueError, TokenIssuer};
 use crate::crypto::mac;
 use crate::crypto::password::{HashError, PasswordHasher, StoredPassword};
@@ -82,8 +83,9 @@ impl LoginService {
         let attempt = attempt_key(bucket, &lookup, &request.client);
         let candidate = self.reserve(&attempt, &request.client).await?;
         let candidate = self.verify(candidate, &attempt, &request).await?;
+        let pen = self.issuer.pen().map_err(LoginError::Issue)?;
         let rehashed = self.rehash(&candidate, &request.password).await;
-        self.open(candidate, rehashed, attempt, &request.client).await
+        self.open(&pen, candidate, (rehashed, attempt), &request.client).await
     }
 
     async fn reserve(
@@ -145,14 +147,17 @@ impl LoginService {
 
     async fn open(
         &self,
+        pen: &Pen,
         candidate: VerifiedCandidate,
-        rehashed: Option<StoredPassword>,
-        attempt: AttemptKey,
+        (rehashed, attempt): (Option<StoredPassword>, AttemptKey),
         client: &ClientContext,
     ) -> Result<LoggedIn, LoginError> {
-        let Candidate { user, credential, known_device } = candidate.found;
-        let known = client.device.clone().filter(|_| known_device);
-        let device = known.clone().unwrap_or_else(|| DeviceSecret::from_bytes(random_bytes(&*self.random)));
+        let Candidate { user, credential, .. } = candidate.found;
+        // A device keeps its one secret for every account: a second one would take the first one's place in the browser,
+        // and the first account's sessions would look moved.
+        let presented = client.device.clone();
+        let fresh = || DeviceSecret::from_bytes(random_bytes(&*self.random));
+        let device = presented.clone().unwrap_or_else(fresh);
         let millis = self.clock.now().timestamp_millis().max(0).cast_unsigned();
         let session = SessionId::generate(user.id.bucket(), millis, random_bytes(&*self.random));
         let seed: [u8; 16] = random_bytes(&*self.random);
@@ -165,7 +170,7 @@ impl LoginService {
             seed_hash: mac::sha256(&seed),
             refresh_kid: kid,
             device: device.hash(),
-            bound: known.is_some(),
+            bound: presented.is_some(),
             ip: client.address.to_string(),
             user_agent: client.user_agent.as_str().to_owned(),
             credential_version: credential.version,
@@ -177,8 +182,8 @@ impl LoginService {
         self.cache.bury(&ended).await;
         self.cache.put(&live).await;
         let token = RefreshToken { kid, sid: session, generation: 0, seed };
-        let grant = self.issuer.grant(live, user, &token).map_err(LoginError::Issue)?;
-        Ok(LoggedIn { grant, new_device: known.is_none().then_some(device) })
+        let grant = self.issuer.grant(pen, live, user, &token).map_err(LoginError::Issue)?;
+        Ok(LoggedIn { grant, new_device: presented.is_none().then_some(device) })
     }
 }
 

@@ -57,10 +57,11 @@ impl TrustedProxies {
         if !self.trusts(client) {
             return client;
         }
-        let values: Vec<&str> =
-            headers.get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok()).collect();
+        // A line that is no text is one unreadable hop: left out, it would hand the word to the client's own lines.
+        let lines = headers.get_all("x-forwarded-for").iter();
+        let values: Vec<&str> = lines.map(|v| v.to_str().unwrap_or("?")).collect();
         for hop in values.iter().rev().flat_map(|value| value.rsplit(',')) {
-            let Ok(ip) = hop.trim().parse::<IpAddr>() else { return client };
+            let Some(ip) = address(hop.trim()) else { return client };
             client = ip.to_canonical();
             if !self.trusts(client) {
                 break;
@@ -72,6 +73,12 @@ impl TrustedProxies {
     fn trusts(&self, ip: IpAddr) -> bool {
         self.0.iter().any(|net| net.contains(&ip))
     }
+}
+
+/// An address, with a port where a proxy writes one.
+fn address(hop: &str) -> Option<IpAddr> {
+    let with_port = || hop.parse::<SocketAddr>().ok().map(|hop| hop.ip());
+    hop.parse().ok().or_else(with_port)
 }
 
 #[cfg(test)]
@@ -95,5 +102,11 @@ mod tests {
         assert_eq!(client("10.0.0.0/8", "::ffff:10.0.0.1", &["198.51.100.1"]), "198.51.100.1");
         assert_eq!(client("10.0.0.0/8", "10.0.0.1", &["198.51.100.1, rubbish"]), "10.0.0.1");
         assert_eq!(client("10.0.0.0/8", "10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(client("10.0.0.0/8", "10.0.0.1", &["198.51.100.1:4711"]), "198.51.100.1");
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", "6.6.6.6".parse().unwrap());
+        headers.append("x-forwarded-for", axum::http::HeaderValue::from_bytes(b"\xff, 9.9.9.9").unwrap());
+        let proxies = TrustedProxies(vec!["10.0.0.0/8".parse().unwrap()]);
+        assert_eq!(proxies.client([10, 0, 0, 1].into(), &headers).to_string(), "10.0.0.1");
     }
 }

@@ -88,7 +88,14 @@ async fn ops(world: Arc<World>) {
         read("/health/live").await;
         read("/health/ready").await;
         assert!(read("/health/dependencies").await.contains("\"shard_id\":3"));
+        let odd: Method = "INVENTED7F3A".parse().expect("a method");
+        let answer = world.call_at(&world.node(node), odd, "/health", None, None).await;
+        answer.expect_problem(405, "method-not-allowed");
         let metrics = read("/metrics").await;
+        assert!(
+            !metrics.contains("INVENTED7F3A") && metrics.contains("OTHER"),
+            "strangers make no metric series"
+        );
         for name in [
             "tessera_http_request_seconds_bucket",
             "tessera_pool_connections",

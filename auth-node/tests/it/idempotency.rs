@@ -100,7 +100,11 @@ async fn bound(world: Arc<World>) {
     patch(one.access.clone(), "Other").await.expect_problem(422, "idempotency-mismatch");
     assert_eq!(patch(one.access.clone(), "One").await.expect(200).str("/name"), "One");
     let body = json!({"current": PASSWORD, "new": "a new password"});
-    send(&world, Method::POST, "/auth/v1/me/password", Some(&one.access), "shared-key", body)
-        .await
-        .expect(204);
+    let change =
+        || send(&world, Method::POST, "/auth/v1/me/password", Some(&one.access), "shared-key", body.clone());
+    change().await.expect(204);
+    // A session that is over is told nothing, whatever it did before.
+    world.call(Method::POST, "/auth/v1/logout", Some(&one.access), None).await.expect(204);
+    patch(one.access.clone(), "One").await.expect_problem(401, "invalid-token");
+    change().await.expect_problem(401, "invalid-token");
 }

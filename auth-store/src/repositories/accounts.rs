@@ -141,12 +141,12 @@ async fn rename(
     caller: &Caller<'_>,
     name: Option<&DisplayName>,
 ) -> Result<End<Once<Option<User>>>, TxError> {
-    if let Some(known) = idempotency::begin(conn, caller.bucket(), caller.once).await? {
-        return Ok(End::Undo(known));
-    }
     let Some(tenant) = sessions::lock_caller(conn, caller.user, caller.session).await? else {
         return Ok(End::Undo(Once::Done(None)));
     };
+    if let Some(known) = idempotency::begin(conn, caller.bucket(), caller.once).await? {
+        return Ok(End::Undo(known));
+    }
     let sealed = name.map(|name| store.seal(&name_aad(tenant, caller.user), name.as_str()));
     let bucket = i32::from(caller.bucket());
     gated_one(conn, RENAME, args![bucket, caller.user.as_uuid(), sealed], "user_id").await?;
@@ -162,12 +162,12 @@ async fn change_password(
     caller: &Caller<'_>,
     change: &PasswordChange,
 ) -> Result<End<MaybeEnded>, TxError> {
-    if let Some(known) = idempotency::begin(conn, caller.bucket(), caller.once).await? {
-        return Ok(End::Undo(known));
-    }
     let Some(tenant) = sessions::lock_caller(conn, caller.user, caller.session).await? else {
         return Ok(End::Undo(Once::Done(None)));
     };
+    if let Some(known) = idempotency::begin(conn, caller.bucket(), caller.once).await? {
+        return Ok(End::Undo(known));
+    }
     if !credentials::replace(conn, change).await? {
         return Ok(End::Undo(Once::Done(None)));
     }
@@ -185,6 +185,7 @@ async fn delete(
     expected_version: i64,
     hold: Duration,
 ) -> Result<End<MaybeEnded>, TxError> {
+    // Before the session: the first run has ended it, and its repetition must still be answered.
     if let Some(known) = idempotency::begin(conn, caller.bucket(), caller.once).await? {
         return Ok(End::Undo(known));
     }

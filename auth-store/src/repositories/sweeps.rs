@@ -2,7 +2,7 @@
 //!
 //! Each statement looks only at buckets that its shard owns: what a move left behind, or is still bringing, is not
 //! ours to judge.
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shard_router::ShardId;
 
@@ -10,7 +10,8 @@ use crate::Store;
 use crate::errors::TxError;
 
 const BATCH: i64 = 500;
-const MAX_BATCHES: usize = 20;
+/// How long a pass works at one table of one shard; what is left waits for the next.
+const PASS: Duration = Duration::from_secs(5);
 const PARTITIONS_AHEAD: &str = "60 days";
 
 const ENSURE_PARTITIONS: &str = "SELECT shard.ensure_audit_partitions($1::text::interval)";
@@ -31,7 +32,7 @@ macro_rules! sweep {
             $condition,
             " ORDER BY ",
             $order,
-            " LIMIT $1) AND ",
+            " LIMIT $1 FOR UPDATE OF t SKIP LOCKED) AND ",
             $condition
         )
     };
@@ -118,7 +119,8 @@ impl Store {
             .fetch_one(&mut *conn)
             .await?;
         for (table, statement) in SWEEPS {
-            for _ in 0..MAX_BATCHES {
+            let started = Instant::now();
+            while started.elapsed() < PASS {
                 let deleted = sqlx::query(statement).bind(BATCH).execute(&mut *conn).await?.rows_affected();
                 metrics::counter!("tessera_store_swept_total", "table" => table).increment(deleted);
                 swept.rows += deleted;
