@@ -28,7 +28,7 @@ help: ## show the targets and variables
 	@echo "  REPLICAS=2  synchronous replicas   FRESH=1  wipe data first"
 
 build:
-	@$(CARGO) build --quiet --locked --package auth-node --package devcluster
+	@$(CARGO) build --locked --package auth-node --package devcluster --package token-verifier --bins --example orders
 
 up: build ## start a whole cluster (Ctrl-C ends it)
 	@exec $(CLUSTER) up $(UP_FLAGS)
@@ -49,8 +49,7 @@ need-name:
 cluster-tool:
 	@test -x $(BIN)/devcluster || $(CARGO) build --quiet --locked --package devcluster
 
-demo: ## walk through the API of a running cluster
-	@$(CARGO) build --quiet --locked --package token-verifier --example orders
+demo: build ## walk through the API of a running cluster
 	@python3 demo/walk.py http://127.0.0.1:3002 http://127.0.0.1:3012 $(BIN)/examples/orders
 
 tools: .tessera/tools/python/jwt interop/typescript/dist/verify.js ## PyJWT and jose, which the tests verify tokens with
