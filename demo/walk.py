@@ -67,7 +67,7 @@ def orders(token):
     environment = dict(os.environ, ISSUER=ONE, PORT="0")
     service = subprocess.Popen([ORDERS], env=environment, stdout=subprocess.PIPE, text=True)
     try:
-        address = next(word for line in service.stdout for word in line.split() if word.startswith("http://"))
+        address = next(line.split()[1] for line in service.stdout if line.startswith("listening "))
         call("GET", f"{address}/orders", expect=401)
         call("GET", f"{address}/orders", token=token)
     finally:
