@@ -1,0 +1,235 @@
+//! Plots as SVG text: lines over time or over percentiles, and stacked bars. Every slice has a native tooltip, so the
+//! page needs no script.
+use std::fmt::Write;
+
+const WIDTH: f64 = 860.0;
+const LEFT: f64 = 62.0;
+const RIGHT: f64 = 14.0;
+const TOP: f64 = 10.0;
+const BOTTOM: f64 = 30.0;
+
+/// How values become heights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scale {
+    /// From 0.
+    Linear,
+    /// By decades.
+    Log,
+}
+
+/// One curve: a gap where there is no value.
+pub struct Line {
+    /// Its class in the style sheet.
+    pub class: &'static str,
+    /// In the order of the axis.
+    pub points: Vec<(f64, Option<f64>)>,
+}
+
+/// A bar of parts that stand on each other.
+pub struct Bar {
+    /// From where to where on the axis.
+    pub span: (f64, f64),
+    /// Class and height, from the bottom up.
+    pub parts: Vec<(&'static str, f64)>,
+}
+
+/// A plot.
+pub struct Chart {
+    pub height: f64,
+    /// The end of the axis; it begins at 0.
+    pub x_end: f64,
+    /// Where to write what below the axis.
+    pub x_ticks: Vec<(f64, String)>,
+    pub scale: Scale,
+    pub format: fn(f64) -> String,
+    pub lines: Vec<Line>,
+    pub bars: Vec<Bar>,
+    /// What a pointer is told between two points of the axis.
+    pub tips: Vec<((f64, f64), String)>,
+    /// For those who do not see it.
+    pub label: String,
+}
+
+impl Chart {
+    /// The `<svg>` element.
+    pub fn svg(&self) -> String {
+        let (low, high) = self.range();
+        let ticks = match self.scale {
+            Scale::Linear => linear_ticks(high),
+            Scale::Log => log_ticks(low, high),
+        };
+        let mut out = format!(
+            "<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-label=\"{}\">",
+            self.height, self.label
+        );
+        for tick in ticks {
+            let y = self.y(tick, low, high);
+            let _ = write!(
+                out,
+                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
+                 <text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                WIDTH - RIGHT,
+                LEFT - 8.0,
+                y + 4.0,
+                (self.format)(tick)
+            );
+        }
+        for (x, text) in &self.x_ticks {
+            let _ = write!(
+                out,
+                "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>",
+                self.x(*x),
+                self.height - 8.0
+            );
+        }
+        self.bars.iter().for_each(|bar| self.bar(bar, high, &mut out));
+        self.lines.iter().for_each(|line| self.line(line, low, high, &mut out));
+        for ((from, to), text) in &self.tips {
+            let (left, right) = (self.x(*from), self.x(*to));
+            let _ = write!(
+                out,
+                "<rect class=\"tip\" x=\"{left:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{:.1}\"><title>{text}</title></rect>",
+                (right - left).max(1.0),
+                self.height - TOP - BOTTOM
+            );
+        }
+        out.push_str("</svg>");
+        out
+    }
+
+    fn values(&self) -> impl Iterator<Item = f64> {
+        let lines = self.lines.iter().flat_map(|line| line.points.iter().filter_map(|(_, y)| *y));
+        lines.chain(self.bars.iter().map(|bar| bar.parts.iter().map(|(_, height)| height).sum()))
+    }
+
+    fn range(&self) -> (f64, f64) {
+        let highest = self.values().fold(0.0, f64::max);
+        match self.scale {
+            Scale::Linear => {
+                let step = linear_step(highest);
+                (0.0, ((highest / step).ceil() * step).max(step))
+            }
+            Scale::Log => {
+                let lowest = self.values().filter(|v| *v > 0.0).fold(f64::INFINITY, f64::min);
+                let low = if lowest.is_finite() { log_floor(lowest) } else { 1.0 };
+                (low, log_ceiling(highest.max(low * 2.0)))
+            }
+        }
+    }
+
+    fn x(&self, value: f64) -> f64 {
+        LEFT + value / self.x_end.max(1e-9) * (WIDTH - LEFT - RIGHT)
+    }
+
+    fn y(&self, value: f64, low: f64, high: f64) -> f64 {
+        let share = match self.scale {
+            Scale::Linear => value / high,
+            Scale::Log => (value.max(low).ln() - low.ln()) / (high.ln() - low.ln()),
+        };
+        self.height - BOTTOM - share * (self.height - TOP - BOTTOM)
+    }
+
+    fn line(&self, line: &Line, low: f64, high: f64, out: &mut String) {
+        let mut path = String::new();
+        let mut pen_down = false;
+        let mut alone = Vec::new();
+        for (index, (x, value)) in line.points.iter().enumerate() {
+            let Some(value) = value else {
+                pen_down = false;
+                continue;
+            };
+            let (x, y) = (self.x(*x), self.y(*value, low, high));
+            let _ = write!(path, "{}{x:.1} {y:.1}", if pen_down { "L" } else { "M" });
+            let next = line.points.get(index + 1).is_some_and(|(_, next)| next.is_some());
+            if !pen_down && !next {
+                alone.push((x, y));
+            }
+            pen_down = true;
+        }
+        let _ = write!(out, "<path class=\"line {}\" d=\"{path}\"/>", line.class);
+        for (x, y) in alone {
+            let _ =
+                write!(out, "<circle class=\"dot {}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.5\"/>", line.class);
+        }
+    }
+
+    fn bar(&self, bar: &Bar, high: f64, out: &mut String) {
+        let (left, right) = (self.x(bar.span.0), self.x(bar.span.1));
+        let gap = if right - left > 4.0 { 1.0 } else { 0.0 };
+        let mut below = 0.0;
+        for (class, height) in bar.parts.iter().filter(|(_, height)| *height > 0.0) {
+            let (top, bottom) = (self.y(below + height, 0.0, high), self.y(below, 0.0, high));
+            let _ = write!(
+                out,
+                "<rect class=\"bar {class}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>",
+                (right - left - gap).max(0.5),
+                (bottom - top).max(1.0)
+            );
+            below += height;
+        }
+    }
+}
+
+/// About six round marks from 0 to `end`, for an axis of seconds.
+pub fn time_ticks(end: f64) -> Vec<(f64, String)> {
+    let step = linear_step(end * 0.7).max(1.0);
+    let steps = (end / step + 1e-9) as u32;
+    (0..=steps).map(|n| f64::from(n) * step).map(|at| (at, format!("{at:.0} s"))).collect()
+}
+
+/// A round step, so that about five lie in `high`.
+fn linear_step(high: f64) -> f64 {
+    let raw = (high / 5.0).max(1e-9);
+    let decade = 10_f64.powf(raw.log10().floor());
+    let of_ten = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().find(|n| n * decade >= raw * 0.999);
+    let step = of_ten.unwrap_or(10.0) * decade;
+    if high > 0.0 { step } else { 1.0 }
+}
+
+fn linear_ticks(high: f64) -> Vec<f64> {
+    let step = linear_step(high);
+    (0..=(high / step).round() as u32).map(|n| f64::from(n) * step).collect()
+}
+
+/// 1, 2, 5 in each decade, or the decades alone if that were too many.
+fn log_ticks(low: f64, high: f64) -> Vec<f64> {
+    let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    let of: &[f64] = if (high / low).log10() > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let all = decades.flat_map(|decade| of.iter().map(move |n| n * 10_f64.powi(decade)));
+    all.filter(|tick| *tick >= low * 0.999 && *tick <= high * 1.001).collect()
+}
+
+fn log_floor(value: f64) -> f64 {
+    let decade = 10_f64.powf(value.log10().floor());
+    [5.0, 2.0, 1.0].into_iter().map(|n| n * decade).find(|tick| *tick <= value).unwrap_or(decade)
+}
+
+fn log_ceiling(value: f64) -> f64 {
+    let decade = 10_f64.powf(value.log10().floor());
+    [1.0, 2.0, 5.0].into_iter().map(|n| n * decade).find(|tick| *tick >= value).unwrap_or(decade * 10.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_few() {
+        assert_eq!(linear_ticks(100.0), [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]);
+        assert_eq!(log_ticks(1.0, 100.0), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]);
+        assert_eq!(log_ticks(1.0, 100_000.0).len(), 6);
+        for end in [1.0, 3.0, 9.0, 10.0, 30.0, 61.0, 600.0, 3_600.0] {
+            let ticks = time_ticks(end);
+            assert!((2..=10).contains(&ticks.len()), "{end}: {ticks:?}");
+            assert!(ticks.iter().all(|(at, _)| *at <= end), "{end}: {ticks:?}");
+        }
+    }
+
+    #[test]
+    fn ranges_hold_their_values() {
+        for value in [0.02, 0.9, 1.0, 7.3, 99.0, 12_345.0] {
+            assert!(log_floor(value) <= value && value <= log_ceiling(value) * 1.000_001, "{value}");
+            assert!(log_ceiling(value) <= value * 2.6 && log_floor(value) >= value / 2.6, "{value}");
+        }
+    }
+}
