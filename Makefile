@@ -12,13 +12,22 @@ DETACH ?=
 REPLICAS ?= 1
 FRESH ?=
 NAME ?=
+USERS ?= 20
+TIME ?= 30
+HOST ?= http://127.0.0.1:3002,http://127.0.0.1:3012
+JOURNEYS ?=
+OPEN ?=
+RATE ?= 100
+LOAD ?=
 
 UP_FLAGS := --servers $(SERVERS) --replicas $(REPLICAS) \
 	$(if $(filter 1,$(DETACH)),--detach) $(if $(filter 1,$(FRESH)),--fresh)
+LOAD_FLAGS := --host $(HOST) --time $(TIME) $(if $(filter 1,$(OPEN)),--rate $(RATE),--users $(USERS) \
+	$(if $(JOURNEYS),--journeys $(JOURNEYS))) $(LOAD)
 CLUSTER = $(BIN)/devcluster --dir $(DIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status demo tools test check tidy doc licences figures fmt \
+.PHONY: help build up down status demo load tools test check tidy doc licences figures fmt \
 	kill pause resume start promote logs need-name cluster-tool
 
 help: ## show the targets and variables
@@ -26,6 +35,8 @@ help: ## show the targets and variables
 	@echo
 	@echo "  SERVERS=auto|fetch|system  where PostgreSQL and Redis come from   DETACH=1  up returns once ready"
 	@echo "  REPLICAS=2  synchronous replicas   FRESH=1  wipe data first"
+	@echo "  USERS=20 TIME=30 HOST=URL,URL  load: users, seconds, nodes   JOURNEYS=login-storm,…  only these"
+	@echo "  OPEN=1 RATE=100  load: requests a second on a schedule   LOAD=--…  more: loadtest --help"
 
 build:
 	@$(CARGO) build --locked --package auth-node --package devcluster --package token-verifier --bins --example orders
@@ -51,6 +62,10 @@ cluster-tool:
 
 demo: build ## walk through the API of a running cluster
 	@python3 demo/walk.py http://127.0.0.1:3002 http://127.0.0.1:3012 $(BIN)/examples/orders
+
+load: ## virtual users, or OPEN=1 a rate, on a running cluster; report in .tessera/reports
+	@$(CARGO) build --quiet --locked --package loadtest --features goose
+	@exec $(BIN)/loadtest $(if $(filter 1,$(OPEN)),open,journeys) $(LOAD_FLAGS)
 
 tools: .tessera/tools/python/jwt interop/typescript/dist/verify.js ## PyJWT and jose, which the tests verify tokens with
 

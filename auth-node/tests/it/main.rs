@@ -10,6 +10,7 @@ mod drain;
 mod faults;
 mod idempotency;
 mod interop;
+mod load;
 mod passwords;
 mod refresh;
 mod sessions;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     coverage::add(&mut calm);
     idempotency::add(&mut calm);
     interop::add(&mut calm);
+    load::add(&mut calm);
     passwords::add(&mut calm);
     refresh::add(&mut calm);
     sessions::add(&mut calm);

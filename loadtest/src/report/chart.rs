@@ -56,7 +56,7 @@ impl Chart {
         let (low, high) = self.range();
         let ticks = match self.scale {
             Scale::Linear => linear_ticks(high),
-            Scale::Log => log_ticks(low, high),
+            Scale::Log => log_ticks(low, high, (self.height - TOP - BOTTOM) / 18.0),
         };
         let mut out = format!(
             "<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-label=\"{}\">",
@@ -177,13 +177,12 @@ pub fn time_ticks(end: f64) -> Vec<(f64, String)> {
     (0..=steps).map(|n| f64::from(n) * step).map(|at| (at, format!("{at:.0} s"))).collect()
 }
 
-/// A round step, so that about five lie in `high`.
+/// A round step of at least 1, so that about five lie in `high`: what is counted has no halves.
 fn linear_step(high: f64) -> f64 {
-    let raw = (high / 5.0).max(1e-9);
+    let raw = (high / 5.0).max(1.0);
     let decade = 10_f64.powf(raw.log10().floor());
-    let of_ten = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().find(|n| n * decade >= raw * 0.999);
-    let step = of_ten.unwrap_or(10.0) * decade;
-    if high > 0.0 { step } else { 1.0 }
+    let of_ten = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|n| n * decade);
+    of_ten.filter(|step| step.fract() == 0.0).find(|step| *step >= raw * 0.999).unwrap_or(10.0 * decade)
 }
 
 fn linear_ticks(high: f64) -> Vec<f64> {
@@ -191,10 +190,10 @@ fn linear_ticks(high: f64) -> Vec<f64> {
     (0..=(high / step).round() as u32).map(|n| f64::from(n) * step).collect()
 }
 
-/// 1, 2, 5 in each decade, or the decades alone if that were too many.
-fn log_ticks(low: f64, high: f64) -> Vec<f64> {
+/// 1, 2, 5 in each decade, or the decades alone if that were more than `most`.
+fn log_ticks(low: f64, high: f64, most: f64) -> Vec<f64> {
     let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
-    let of: &[f64] = if (high / low).log10() > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let of: &[f64] = if (high / low).log10() * 3.0 > most { &[1.0] } else { &[1.0, 2.0, 5.0] };
     let all = decades.flat_map(|decade| of.iter().map(move |n| n * 10_f64.powi(decade)));
     all.filter(|tick| *tick >= low * 0.999 && *tick <= high * 1.001).collect()
 }
@@ -216,8 +215,9 @@ mod tests {
     #[test]
     fn ticks_are_round_and_few() {
         assert_eq!(linear_ticks(100.0), [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]);
-        assert_eq!(log_ticks(1.0, 100.0), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]);
-        assert_eq!(log_ticks(1.0, 100_000.0).len(), 6);
+        assert_eq!(log_ticks(1.0, 100.0, 7.0), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]);
+        assert_eq!(log_ticks(1.0, 100_000.0, 7.0).len(), 6);
+        assert_eq!([linear_ticks(2.0), linear_ticks(0.0)], [vec![0.0, 1.0, 2.0], vec![0.0]]);
         for end in [1.0, 3.0, 9.0, 10.0, 30.0, 61.0, 600.0, 3_600.0] {
             let ticks = time_ticks(end);
             assert!((2..=10).contains(&ticks.len()), "{end}: {ticks:?}");

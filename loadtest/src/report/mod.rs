@@ -12,6 +12,9 @@ use crate::record::{Outcome, Tally, Totals};
 pub use page::html;
 pub use table::text;
 
+/// A generator that is later than this tells of itself as much as of the target.
+const LATE: Duration = Duration::from_millis(10);
+
 /// What was run, and on what.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -95,10 +98,11 @@ fn findings(facts: &Facts, tally: &Tally) -> Vec<Finding> {
         found.push(arrivals(facts, tally, rate, in_flight));
         let late = tally.lateness.quantile(0.99).unwrap_or_default();
         found.push(Finding {
-            bad: late > Duration::from_millis(10),
+            bad: late > LATE,
             text: format!(
-                "Of 100 requests, 99 were sent at most {} after they were due. This is in the latency.",
-                duration(late)
+                "Of 100 requests, 99 were sent at most {} after they were due. This is in the latency.{}",
+                duration(late),
+                if late > LATE { " The generator was held up: its machine is busy." } else { "" }
             ),
         });
     } else {
@@ -158,7 +162,7 @@ fn generator(facts: &Facts) -> Finding {
     Finding {
         bad: busy > 0.5 * cores as f64,
         text: format!(
-            "The generator kept {busy:.1} of {cores} cores busy; load average {before} before, {after} after.{}",
+            "The generator kept {busy:.2} of {cores} cores busy; load average {before} before, {after} after.{}",
             if busy > 0.5 * cores as f64 { " It competed with the target: use another machine." } else { "" }
         ),
     }
