@@ -89,7 +89,7 @@ def self_test():
 
 def main():
     self_test()
-    command = ["cargo", "metadata", "--format-version", "1", "--locked"]
+    command = ["cargo", "metadata", "--format-version", "1", "--locked", "--all-features"]
     metadata = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     problems = [(p["name"], p["version"], refused(p)) for p in metadata["packages"] if refused(p)]
     for name, version, reason in sorted(problems):

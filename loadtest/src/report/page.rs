@@ -140,7 +140,9 @@ impl Page<'_> {
         let mut lines = vec![Line { class: "good", points: per_s(&|slice| slice.good) }];
         let mut names = vec![("good", "good answers")];
         if self.facts.open().is_some() {
-            lines.insert(0, Line { class: "plan", points: per_s(&|slice| slice.due) });
+            let mut due = per_s(&|slice| slice.due);
+            due.retain(|(at, _)| *at < self.facts.length.as_secs_f64());
+            lines.insert(0, Line { class: "plan", points: due });
             names.insert(0, ("plan", "due"));
         }
         let tips = lines[0].points.iter().zip(&lines[lines.len() - 1].points).map(|((_, due), (_, good))| {
