@@ -22,6 +22,7 @@ use shard_router::{Address, Login, Router, RouterConfig};
 
 use crate::Failure;
 use crate::config::{Config, ConfigError};
+use crate::edge::Edge;
 use crate::extract::TrustedProxies;
 use crate::secrets::{self, SecretFiles};
 use crate::time::{SystemClock, SystemRandom};
@@ -44,7 +45,7 @@ pub struct Parts {
     pub router: Router,
     pub metrics: PrometheusHandle,
     pub proxies: TrustedProxies,
-    pub origins: Vec<String>,
+    pub edge: Edge,
     pub body_max_bytes: usize,
     pub request_timeout_ms: u64,
     pub jwks_cache_control: String,
@@ -168,8 +169,7 @@ impl App {
             router,
             metrics,
             proxies: TrustedProxies(config.server.trusted_proxies.clone()),
-            origins: [&config.server.allowed_origins[..], std::slice::from_ref(&config.server.public_url)]
-                .concat(),
+            edge: Edge::new(&config.server),
             body_max_bytes: config.server.body_max_bytes,
             request_timeout_ms: config.server.request_timeout_ms,
             jwks_cache_control: format!(

@@ -33,6 +33,7 @@ pub struct Server {
     pub ops_listen: SocketAddr,
     pub public_url: String,
     pub allowed_origins: Vec<String>,
+    pub allowed_hosts: Vec<String>,
     pub trusted_proxies: Vec<IpNet>,
     pub state_dir: PathBuf,
     pub max_connections: usize,
@@ -172,6 +173,8 @@ impl Config {
         let differs = server.listen != server.ops_listen || server.listen.port() == 0;
         check(differs, "server.ops_listen", "must differ from server.listen")?;
         check(server.allowed_origins.iter().all(|o| is_base_url(o)), "server.allowed_origins", url)?;
+        let hosts = server.allowed_hosts.iter().all(|host| is_authority(host));
+        check(hosts, "server.allowed_hosts", "must be host or host:port each")?;
         let named =
             |node: &String| node.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         check(!self.redis.nodes.is_empty(), "redis.nodes", "must name at least one cluster node")?;
@@ -252,7 +255,12 @@ fn check(ok: bool, key: &str, reason: &str) -> Result<(), ConfigError> {
 
 fn is_base_url(url: &str) -> bool {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    rest.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', ' ', '@']))
+    rest.is_some_and(is_authority)
+}
+
+/// `host[:port]`, without a user.
+fn is_authority(text: &str) -> bool {
+    !text.contains('@') && text.parse::<axum::http::uri::Authority>().is_ok()
 }
 
 /// Figment's errors name the path; the value is left out, it might be a secret in the wrong place.
@@ -307,6 +315,7 @@ mod tests {
             ("[server]\nlissen = \"127.0.0.1:1\"", "server.lissen: unknown key"),
             ("[servers]\nlisten = \"127.0.0.1:1\"", "servers: unknown key"),
             ("[server]\npublic_url = \"auth.example\"", "server.public_url"),
+            ("[server]\nallowed_hosts = [\"https://auth.example\"]", "server.allowed_hosts"),
             ("[tokens]\nkey_lead_s = 100", "tokens.key_lead_s: must be at least 362"),
             ("[sessions]\ncache_trust_s = 61", "sessions.cache_trust_s"),
             ("[passwords]\nfailure_window_s = -1", "passwords.failure_window_s"),

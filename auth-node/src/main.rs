@@ -5,12 +5,15 @@ mod app;
 mod background;
 mod config;
 mod controllers;
+mod edge;
 mod errors;
 mod extract;
 mod keys_command;
 mod middleware;
 mod migrate_command;
+mod openapi;
 mod problem;
+mod problem_page;
 mod routes;
 mod secrets;
 mod serve;
@@ -41,6 +44,8 @@ enum Command {
     Serve,
     /// Bring the schemas of the directory and of every shard up to date
     Migrate,
+    /// Print the OpenAPI document of the public listener
+    Openapi,
     /// The signing keys
     #[command(subcommand)]
     Keys(keys_command::KeysCommand),
@@ -67,12 +72,17 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {
+    if matches!(cli.command, Command::Openapi) {
+        print!("{}", openapi::DOCUMENT.as_str());
+        return Ok(());
+    }
     let config = Config::load(cli.config.as_deref())?;
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::Failed(e.to_string()))?;
     runtime.block_on(async {
         match &cli.command {
             Command::Serve => serve::run(config).await,
             Command::Migrate => migrate_command::run(&config).await,
+            Command::Openapi => Ok(()),
             Command::Keys(command) => keys_command::run(&config, command).await,
         }
     })

@@ -1,9 +1,9 @@
-//! What happens around every public request: an id, one log line, one measurement, a deadline, the CSRF rule.
+//! What happens around every public request: an id, one log line, one measurement, a deadline.
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
@@ -41,7 +41,6 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     metrics::histogram!("tessera_http_request_seconds", "route" => route, "method" => method, "status" => status.to_string())
         .record(elapsed.as_secs_f64());
     response.headers_mut().insert(REQUEST_ID, id);
-    harden(response.headers_mut());
     response
 }
 
@@ -72,11 +71,6 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     })
 }
 
-fn harden(headers: &mut HeaderMap) {
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-}
-
 /// No request outlives its deadline. What its store call did by then is unknown, hence 503.
 ///
 /// A call that may change something runs on a task of its own: a client that hangs up must not leave a commit without
@@ -98,20 +92,4 @@ pub async fn deadline(State(app): State<App>, request: Request, next: Next) -> R
             Problem::Unavailable.into_response()
         }
     }
-}
-
-/// While no cookie signs anyone in, an unsafe call needs JSON (the body extractor) and an origin of ours, where the
-/// browser names one.
-pub async fn same_site(State(app): State<App>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let text = |name: HeaderName| headers.get(name).map(|v| v.to_str().unwrap_or("?"));
-    let origin_ok = text(header::ORIGIN).is_none_or(|origin| app.origins.iter().any(|ours| ours == origin));
-    let site = text(HeaderName::from_static("sec-fetch-site"));
-    // A listed origin may be another site; then Origin has spoken.
-    let site_ok = site.is_none_or(|site| matches!(site, "same-origin" | "same-site" | "none"))
-        || (origin_ok && headers.contains_key(header::ORIGIN));
-    if request.method().is_safe() || (origin_ok && site_ok) {
-        return next.run(request).await;
-    }
-    Problem::Forbidden("This origin may not send such calls.").into_response()
 }

@@ -22,6 +22,7 @@ pub enum Problem {
     Unavailable,
     NotFound,
     MethodNotAllowed,
+    Misdirected,
     Forbidden(&'static str),
     IdempotencyMismatch,
     IdempotencyRunning,
@@ -42,7 +43,8 @@ impl FieldError {
 }
 
 impl Problem {
-    fn parts(&self) -> (StatusCode, &'static str, &'static str) {
+    /// Status, name and title.
+    pub fn parts(&self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;
         match self {
             Self::InvalidCredentials => {
@@ -78,6 +80,9 @@ impl Problem {
             Self::MethodNotAllowed => {
                 (S::METHOD_NOT_ALLOWED, "method-not-allowed", "This address does not take that method.")
             }
+            Self::Misdirected => {
+                (S::MISDIRECTED_REQUEST, "misdirected", "This service does not answer under that host name.")
+            }
             Self::Forbidden(_) => (S::FORBIDDEN, "forbidden", "This request is not allowed."),
             Self::IdempotencyMismatch => (
                 S::UNPROCESSABLE_ENTITY,
@@ -94,7 +99,7 @@ impl Problem {
     }
 
     /// Full jitter over 1–5 s, so that turned-away clients do not come back together.
-    fn retry_after(&self) -> Option<u64> {
+    pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::RateLimited(wait) => Some(wait.as_secs().max(1)),
             Self::Overloaded | Self::Unavailable | Self::IdempotencyRunning => {

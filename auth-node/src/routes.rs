@@ -4,9 +4,9 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{delete, get, post};
 
 use crate::app::App;
-use crate::controllers::{health, jwks, login, me, refresh, register, sessions, verify};
-use crate::middleware;
+use crate::controllers::{docs, health, jwks, login, me, refresh, register, sessions, verify};
 use crate::problem::Problem;
+use crate::{edge, middleware};
 
 /// The public listener.
 pub fn public(app: App) -> Router {
@@ -22,12 +22,18 @@ pub fn public(app: App) -> Router {
         .route("/auth/verify", get(verify::show))
         .route("/.well-known/jwks.json", get(jwks::show))
         .route("/health", get(health::public))
+        .route("/openapi.json", get(docs::openapi))
+        .route("/docs", get(docs::page))
+        .route("/docs/{file}", get(docs::asset))
+        .route("/problems/{name}", get(docs::problem))
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
         .fallback(|| async { Problem::NotFound })
         // The last layer is the outermost.
-        .layer(from_fn_with_state(app.clone(), middleware::same_site))
         .layer(from_fn_with_state(app.clone(), middleware::deadline))
+        .layer(from_fn_with_state(app.edge.clone(), edge::own_origin))
+        .layer(from_fn_with_state(app.edge.clone(), edge::own_host))
         .layer(from_fn(middleware::observe))
+        .layer(from_fn_with_state(app.edge.clone(), edge::harden))
         .with_state(app)
 }
 

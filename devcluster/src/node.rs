@@ -116,6 +116,7 @@ fn base(home: &Home, parts: &[Part], node: &Part) -> Tables {
         ("server", "listen", listen(node.port)),
         ("server", "ops_listen", listen(node.second_port.unwrap_or_default())),
         ("server", "public_url", text(&url(first.port))),
+        ("server", "allowed_hosts", hosts(node.port)),
         ("server", "trusted_proxies", "[\"127.0.0.0/8\"]".into()),
         ("server", "state_dir", path(&home.node_state(&node.name))),
         ("secrets", "dir", path(&home.secrets())),
@@ -134,6 +135,12 @@ fn base(home: &Home, parts: &[Part], node: &Part) -> Tables {
         tables.entry(section.into()).or_default().insert(key.into(), value);
     }
     tables
+}
+
+/// The names of this machine with a node's port. Other nodes' public address is the first one's.
+fn hosts(port: u16) -> String {
+    let names = ["127.0.0.1", "localhost", "[::1]"].map(|name| text(&format!("{name}:{port}")));
+    format!("[{}]", names.join(", "))
 }
 
 fn merge(tables: &mut Tables, overrides: &[Override], number: u16) {
@@ -166,6 +173,7 @@ mod tests {
             "listen = \"127.0.0.1:3012\"",
             "ops_listen = \"127.0.0.1:3013\"",
             "public_url = \"http://127.0.0.1:3002\"",
+            "allowed_hosts = [\"127.0.0.1:3012\", \"localhost:3012\", \"[::1]:3012\"]",
             "pool_size = 4",
             "[tokens.extra]",
             "x = \"y\"",

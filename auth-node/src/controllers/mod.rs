@@ -1,4 +1,5 @@
 //! Extract → call one service → respond. The file of a capability has the same name in every layer.
+pub mod docs;
 pub mod health;
 pub mod jwks;
 pub mod login;

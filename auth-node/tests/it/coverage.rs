@@ -23,15 +23,23 @@ const ROUTES: &[(&str, &str, u16)] = &[
     ("GET", "/auth/verify", 401),
     ("GET", "/.well-known/jwks.json", 200),
     ("GET", "/health", 200),
+    ("GET", "/openapi.json", 200),
+    ("GET", "/docs", 200),
+    ("GET", "/docs/{file}", 200),
+    ("GET", "/problems/{name}", 200),
 ];
 
+/// What stands for the parameters of paths.
+const PARAMETERS: [(&str, &str); 2] = [("{file}", "docs.js"), ("{name}", "validation")];
+
 pub fn add(suite: &mut Suite) {
-    suite.add("every_route_stands_in_the_unauthorised_table", table_is_whole);
+    suite.add("every_route_stands_in_the_unauthorised_table_and_in_openapi", table_is_whole);
     suite.add("nobody_without_a_token_gets_past_it", unauthorised);
     suite.add("the_ops_listener_answers_and_its_metrics_cover_what_was_promised", ops);
 }
 
-async fn table_is_whole(_: Arc<World>) {
+async fn table_is_whole(world: Arc<World>) {
+    let announced = world.announced.calls();
     let source = include_str!("../../src/routes.rs");
     let public = source.split("pub fn ops").next().unwrap_or_default();
     for line in public.lines().filter(|line| line.contains(".route(")) {
@@ -40,8 +48,14 @@ async fn table_is_whole(_: Arc<World>) {
             if line.contains(&format!("{method}(")) {
                 let row = ROUTES.iter().any(|(m, p, _)| m.eq_ignore_ascii_case(method) && *p == path);
                 assert!(row, "{method} {path} has no row");
+                let call = (method.to_owned(), path.to_owned());
+                assert!(announced.contains(&call), "{method} {path} is not in src/openapi/table.rs");
             }
         }
+    }
+    for (method, path) in announced {
+        let row = ROUTES.iter().any(|(m, p, _)| m.eq_ignore_ascii_case(&method) && *p == path);
+        assert!(row, "{method} {path} is in OpenAPI and has no row");
     }
 }
 
@@ -50,7 +64,7 @@ async fn unauthorised(world: Arc<World>) {
     world.call(Method::POST, "/auth/v1/logout", Some(&dead.access), None).await.expect(204);
     for (method, path, status) in ROUTES {
         let method: Method = method.parse().expect("a method");
-        let path = path.replace("{id}", &dead.id);
+        let path = PARAMETERS.iter().fold(path.replace("{id}", &dead.id), |p, (name, v)| p.replace(name, v));
         let body = (!method.is_safe()).then(|| json!({}));
         let answer = world.call(method.clone(), &path, None, body).await;
         assert_eq!(answer.status.as_u16(), *status, "{method} {path}: {:?}", answer.body);

@@ -3,16 +3,19 @@
 //!
 //! Two parts: tests that may run side by side, then tests that break things, one after the other.
 mod accounts;
+mod announced;
 mod bad_input;
 mod config;
 mod coverage;
 mod drain;
+mod edge;
 mod faults;
 mod idempotency;
 mod interop;
 mod load;
 mod passwords;
 mod refresh;
+mod schemathesis;
 mod sessions;
 mod tokens;
 mod world;
@@ -38,11 +41,13 @@ fn main() -> ExitCode {
     bad_input::add(&mut calm);
     config::add(&mut calm);
     coverage::add(&mut calm);
+    edge::add(&mut calm);
     idempotency::add(&mut calm);
     interop::add(&mut calm);
     load::add(&mut calm);
     passwords::add(&mut calm);
     refresh::add(&mut calm);
+    schemathesis::add(&mut calm);
     sessions::add(&mut calm);
     tokens::add(&mut calm);
     let calm = libtest_mimic::run(&arguments, calm.trials);

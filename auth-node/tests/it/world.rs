@@ -2,6 +2,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::announced::Announced;
 use devcluster::{Cluster, ClusterSpec};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -11,6 +12,8 @@ pub const PASSWORD: &str = "correct horse battery";
 pub struct World {
     pub cluster: Cluster,
     pub http: reqwest::Client,
+    /// What OpenAPI says that a call may answer.
+    pub announced: Announced,
     next_user: AtomicU64,
     next_node: AtomicU32,
 }
@@ -81,6 +84,7 @@ impl World {
             .nodes(2)
             .auth_node(env!("CARGO_BIN_EXE_auth-node"))
             // Every test makes its own users; what they share is the address.
+            .node_config("server", "allowed_origins", "[\"https://app.example\"]")
             .node_config("passwords", "memory_kib", "8192")
             .node_config("passwords", "passes", "1")
             .node_config("passwords", "wait_ms", "20000")
@@ -88,7 +92,8 @@ impl World {
         let cluster = spec.start().await.unwrap_or_else(|error| panic!("no cluster: {error}"));
         let http =
             reqwest::Client::builder().timeout(Duration::from_secs(30)).no_proxy().build().expect("a client");
-        Self { cluster, http, next_user: AtomicU64::new(1), next_node: AtomicU32::new(0) }
+        let announced = Announced::read();
+        Self { cluster, http, announced, next_user: AtomicU64::new(1), next_node: AtomicU32::new(0) }
     }
 
     pub async fn stop(self, failed: bool) {
@@ -136,14 +141,16 @@ impl World {
         token: Option<&str>,
         body: Option<Value>,
     ) -> Answer {
-        let mut request = self.http.request(method, format!("{node}{path}"));
+        let mut request = self.http.request(method.clone(), format!("{node}{path}"));
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
         if let Some(body) = body {
             request = request.json(&body);
         }
-        Answer::read(request.send().await.expect("an answer")).await
+        let answer = Answer::read(request.send().await.expect("an answer")).await;
+        self.announced.check(&method, path, &answer);
+        answer
     }
 
     pub async fn get(&self, path: &str, token: &str) -> Answer {
@@ -173,7 +180,9 @@ impl World {
         if let Some(device) = device {
             request = request.header("tessera-device", device);
         }
-        Answer::read(request.send().await.expect("an answer")).await
+        let answer = Answer::read(request.send().await.expect("an answer")).await;
+        self.announced.check(&Method::POST, "/auth/v1/login", &answer);
+        answer
     }
 
     pub async fn login(&self, email: &str) -> Session {
@@ -196,7 +205,9 @@ impl World {
         if let Some(device) = device {
             request = request.header("tessera-device", device);
         }
-        Answer::read(request.send().await.expect("an answer")).await
+        let answer = Answer::read(request.send().await.expect("an answer")).await;
+        self.announced.check(&Method::POST, "/auth/v1/refresh", &answer);
+        answer
     }
 
     /// An SQL command on the shard that owns the user of this access token; returns the rows it changed.
