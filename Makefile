@@ -27,7 +27,7 @@ LOAD_FLAGS := --host $(HOST) --time $(TIME) $(if $(filter 1,$(OPEN)),--rate $(RA
 CLUSTER = $(BIN)/devcluster --dir $(DIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status demo load tools test check tidy doc licences figures fmt \
+.PHONY: help build up down status demo load tools openapi test check tidy doc licences figures fmt \
 	kill pause resume start promote logs need-name cluster-tool
 
 help: ## show the targets and variables
@@ -67,7 +67,7 @@ load: ## virtual users, or OPEN=1 a rate, on a running cluster; report in .tesse
 	@$(CARGO) build --quiet --locked --package loadtest --features goose
 	@exec $(BIN)/loadtest $(if $(filter 1,$(OPEN)),open,journeys) $(LOAD_FLAGS)
 
-tools: .tessera/tools/python/jwt interop/typescript/dist/verify.js ## PyJWT and jose, which the tests verify tokens with
+tools: .tessera/tools/python/jwt interop/typescript/dist/verify.js .tessera/tools/schemathesis/schemathesis ## what the tests use: PyJWT, jose, schemathesis
 
 .tessera/tools/python/jwt: interop/python/requirements.txt
 	@python3 -m pip install --quiet --require-hashes --upgrade --target .tessera/tools/python -r $<
@@ -76,6 +76,16 @@ tools: .tessera/tools/python/jwt interop/typescript/dist/verify.js ## PyJWT and 
 interop/typescript/dist/verify.js: interop/typescript/package-lock.json interop/typescript/verify.ts
 	@npm ci --silent --no-audit --no-fund --prefix interop/typescript
 	@touch $@
+
+# A fresh folder: what an older list brought must not stay beside what this one brings.
+.tessera/tools/schemathesis/schemathesis: interop/schemathesis/requirements.txt
+	@rm -rf .tessera/tools/schemathesis
+	@python3 -m pip install --quiet --require-hashes --target .tessera/tools/schemathesis -r $<
+	@touch $@
+
+openapi: ## write docs/openapi.json from the code
+	@$(CARGO) build --quiet --locked --package auth-node
+	@$(BIN)/auth-node openapi > docs/openapi.json
 
 test: build tools ## every test, on clusters of its own
 	@$(CARGO) test --workspace --locked

@@ -47,12 +47,12 @@ fn main() -> ExitCode {
     load::add(&mut calm);
     passwords::add(&mut calm);
     refresh::add(&mut calm);
-    schemathesis::add(&mut calm);
     sessions::add(&mut calm);
     tokens::add(&mut calm);
     let calm = libtest_mimic::run(&arguments, calm.trials);
 
     let mut stormy = Suite { world: &world, runtime: &runtime, trials: Vec::new() };
+    schemathesis::add(&mut stormy);
     faults::add(&mut stormy);
     drain::add(&mut stormy);
     let one_by_one = Arguments { test_threads: Some(1), ..arguments };
