@@ -1,6 +1,6 @@
 //! `/openapi.json`: what the public listener takes and answers, written down once, in `table.rs`.
 //!
-//! Refusals are values of [`Problem`], bounds are the constants of the domain, so neither can say something else than the
+//! Refusals are values of `Problem`, bounds are the constants of the domain, so neither can say something else than the
 //! code. That each route stands here is checked by `tests/it/coverage.rs`, that each answer of the end-to-end tests was
 //! announced by `tests/it/announced.rs`, and the whole by schemathesis. ADR 7 says why this is not a macro.
 mod operation;
