@@ -1,4 +1,5 @@
 //! `loadtest journeys` and `loadtest open`; `make load` calls them.
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -210,9 +211,10 @@ impl Watch {
 }
 
 fn finish(common: &Common, facts: Facts, tally: &loadtest::record::Tally) -> Result<ExitCode, String> {
-    println!("{}", report::text(&facts, tally));
     let file = save(&common.reports, &facts, &report::html(&facts, tally));
-    println!("report: {}", file.map_err(|error| format!("{}: {error}", common.reports.display()))?.display());
+    let file = file.map_err(|error| format!("{}: {error}", common.reports.display()))?;
+    // Whoever reads only the first lines is no error.
+    let _ = writeln!(std::io::stdout(), "{}\nreport: {}", report::text(&facts, tally), file.display());
     let total = tally.total();
     let failed = total.failed() + tally.arrivals().1;
     let too_many = common.max_errors.is_some_and(|most| failed > most);

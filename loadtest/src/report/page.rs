@@ -27,7 +27,7 @@ pub fn html(facts: &Facts, tally: &Tally) -> String {
     out.push_str(&page.errors());
     out.push_str(&page.table());
     if facts.open().is_some() {
-        out.push_str(&page.omission());
+        out.push_str(&page.by_percentile());
         out.push_str(&page.in_flight());
     }
     out.push_str("<footer>How to read this: docs/load.md.</footer></body></html>\n");
@@ -242,7 +242,7 @@ impl Page<'_> {
     }
 
     /// Nines along the axis: 0 is 0 %, 1 is 90 %, 2 is 99 %.
-    fn omission(&self) -> String {
+    fn by_percentile(&self) -> String {
         let total = self.tally.total();
         let most = total.latency.len().max(10) as f64;
         let end = most.log10().clamp(1.0, 5.0);
@@ -267,10 +267,10 @@ impl Page<'_> {
             label: "latency by percentile".to_owned(),
             ..self.over_time()
         };
-        let note = "The share of requests that was answered within a time. Where the lines part, requests waited before \
-                    they could be sent: a closed loop does not see that (coordinated omission).";
+        let note = "The share of requests that was answered within a time. Where the lines part, the generator itself was \
+                    late; that is charged to the run, as the people who waited would.";
         let names = [("p99", "from the moment it was due"), ("plan", "from the moment it was sent")];
-        section("What waiting costs", note, &legend(&names)) + &chart.svg()
+        section("Latency by percentile", note, &legend(&names)) + &chart.svg()
     }
 
     fn in_flight(&self) -> String {
