@@ -11,6 +11,7 @@ SERVERS ?= auto
 DETACH ?=
 REPLICAS ?= 1
 FRESH ?=
+LIMITS ?= local
 NAME ?=
 USERS ?= 20
 TIME ?= 30
@@ -21,7 +22,8 @@ RATE ?= 100
 LOAD ?=
 
 UP_FLAGS := --servers $(SERVERS) --replicas $(REPLICAS) \
-	$(if $(filter 1,$(DETACH)),--detach) $(if $(filter 1,$(FRESH)),--fresh)
+	$(if $(filter 1,$(DETACH)),--detach) $(if $(filter 1,$(FRESH)),--fresh) \
+	$(if $(filter production,$(LIMITS)),--production-limits)
 LOAD_FLAGS := --host $(HOST) --time $(TIME) $(if $(filter 1,$(OPEN)),--rate $(RATE),--users $(USERS) \
 	$(if $(JOURNEYS),--journeys $(JOURNEYS))) $(LOAD)
 CLUSTER = $(BIN)/devcluster --dir $(DIR)
@@ -34,9 +36,13 @@ help: ## show the targets and variables
 	@awk -F ':.*## ' '/^[a-z ]+:.*## / { printf "  %-38s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  SERVERS=auto|fetch|system  where PostgreSQL and Redis come from   DETACH=1  up returns once ready"
+<<<<<<< HEAD
 	@echo "  REPLICAS=2  synchronous replicas   FRESH=1  wipe data first"
 	@echo "  USERS=20 TIME=30 HOST=URL,URL  load: users, seconds, nodes   JOURNEYS=login-storm,…  only these"
 	@echo "  OPEN=1 RATE=100  load: requests a second on a schedule   LOAD=--…  more: loadtest --help"
+=======
+	@echo "  REPLICAS=2  synchronous replicas   FRESH=1  wipe data first   LIMITS=production  keep address limits"
+>>>>>>> a54e5d6 (Limits at the edge: headers, the address behind the extractors, [limits], the local profile lifts them)
 
 build:
 	@$(CARGO) build --locked --package auth-node --package devcluster --package token-verifier --bins --example orders

@@ -12,7 +12,7 @@ use auth_core::domain::{KeyTimes, PasswordLimits, SessionLimits};
 use auth_core::ports::{Clock, Random, SessionCache};
 use auth_core::services::{
     Account, Authenticator, Keys, LoginService, PasswordProof, RefreshService, RegisterService,
-    SessionService, TokenIssuer, TokenSettings,
+    SessionService, Throttle, TokenIssuer, TokenSettings,
 };
 use auth_store::{RedisConfig, RedisSessions, Store};
 use chrono::Duration;
@@ -39,6 +39,7 @@ pub struct Parts {
     pub sessions: SessionService,
     pub account: Account,
     pub authenticator: Authenticator,
+    pub throttle: Arc<Throttle>,
     pub keys: Arc<Keys>,
     pub store: Store,
     pub cache: RedisSessions,
@@ -76,7 +77,8 @@ impl App {
         let sealer = Sealer::new(files.seal);
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = Store::new(router.clone(), sealer.clone(), Arc::clone(&random));
+        let store = Store::new(router.clone(), sealer.clone(), Arc::clone(&random))
+            .with_shard_concurrency(config.limits.shard_concurrency);
         let redis = RedisConfig { nodes: config.redis.nodes.clone() };
         let cache = RedisSessions::start(&redis, Arc::clone(&clock))
             .map_err(|e| ConfigError(format!("redis.nodes: {e}")))?;
@@ -113,6 +115,7 @@ impl App {
             hasher: Arc::clone(&hasher),
             limits: password_limits.clone(),
         };
+        let throttle = Arc::new(Throttle::new(Arc::new(cache.limits()), &config.limits.throttle()));
         let parts = Parts {
             register: RegisterService {
                 accounts: state.clone(),
@@ -139,6 +142,7 @@ impl App {
                 cache: Arc::clone(&hot),
                 codec,
                 issuer,
+                throttle: Arc::clone(&throttle),
                 limits: session_limits.clone(),
             },
             sessions: SessionService {
@@ -163,6 +167,7 @@ impl App {
                 session_limits,
                 Arc::clone(&clock),
             ),
+            throttle,
             keys,
             store,
             cache,

@@ -1,4 +1,6 @@
 //! Configuration: raw (as written) → validated (as used). A mistake names its key and stops the start with exit 2.
+mod limits;
+
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -7,6 +9,8 @@ use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use ipnet::IpNet;
 use serde::Deserialize;
+
+pub use limits::Limits;
 
 /// The commented defaults, embedded.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -23,6 +27,7 @@ pub struct Config {
     pub sessions: Sessions,
     pub passwords: Passwords,
     pub accounts: Accounts,
+    pub limits: Limits,
     pub log: Log,
 }
 
@@ -183,6 +188,7 @@ impl Config {
             let reason = format!("must be {} to {}", bounds.start(), bounds.end());
             check(bounds.contains(&value), key, &reason)?;
         }
+        self.limits.validate()?;
         self.validate_keys()
     }
 
@@ -320,6 +326,8 @@ mod tests {
             ("[sessions]\ncache_trust_s = 61", "sessions.cache_trust_s"),
             ("[passwords]\nfailure_window_s = -1", "passwords.failure_window_s"),
             ("[accounts]\nidentifier_hold_s = 9223372036854775", "accounts.identifier_hold_s"),
+            ("[limits]\nnodes = 101", "limits.nodes: must be 1 to limits.per_address"),
+            ("[limits]\nwindow_s = 1", "limits.window_s"),
             ("[log]\nformat = \"xml\"", "log.format"),
         ] {
             let error = load(text).map(|_| ()).unwrap_err();

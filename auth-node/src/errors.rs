@@ -13,7 +13,7 @@ use crate::problem::Problem;
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
         match error {
-            AuthError::InvalidToken => Self::InvalidToken,
+            AuthError::InvalidToken | AuthError::NotOurs => Self::InvalidToken,
             AuthError::Store(error) => store(&error),
         }
     }
@@ -47,6 +47,7 @@ impl From<RefreshError> for Problem {
         match error {
             RefreshError::InvalidToken => Self::InvalidRefreshToken,
             RefreshError::Storm(wait) => Self::RateLimited(wait),
+            RefreshError::Limited(limited) => limited.into(),
             RefreshError::Issue(error) => issue(error),
             RefreshError::Store(error) => store(&error),
         }
@@ -97,6 +98,10 @@ fn store(error: &StoreError) -> Problem {
         StoreError::Unavailable(_) | StoreError::Unknown(_) => {
             tracing::warn!(%error, "the store could not say");
             Problem::Unavailable
+        }
+        StoreError::Overloaded(_) => {
+            tracing::debug!(%error, "shed");
+            Problem::Overloaded
         }
         StoreError::Corrupt(_) => {
             tracing::error!(%error, "a row does not decode");

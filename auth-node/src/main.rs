@@ -9,6 +9,7 @@ mod edge;
 mod errors;
 mod extract;
 mod keys_command;
+mod limits;
 mod middleware;
 mod migrate_command;
 mod openapi;

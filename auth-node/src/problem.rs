@@ -1,10 +1,13 @@
 //! RFC 9457 problem documents: every refusal that a client can meet, in one place.
 //!
 //! Nothing internal can get in here: a problem carries its kind, the fields at fault and a wait, no text from below.
+use auth_core::domain::Standing;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use std::time::Duration;
+
+use crate::limits::{tell, whole_seconds};
 
 /// The kinds of NAMES.md, with what each needs to say.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,6 +21,7 @@ pub enum Problem {
     PayloadTooLarge,
     UnsupportedMediaType,
     RateLimited(Duration),
+    Limited(Standing),
     Overloaded,
     Unavailable,
     NotFound,
@@ -67,7 +71,7 @@ impl Problem {
             Self::UnsupportedMediaType => {
                 (S::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be application/json.")
             }
-            Self::RateLimited(_) => {
+            Self::RateLimited(_) | Self::Limited(_) => {
                 (S::TOO_MANY_REQUESTS, "rate-limited", "Too many attempts; wait and try again.")
             }
             Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded", "Too busy now; try again."),
@@ -101,7 +105,8 @@ impl Problem {
     /// Full jitter over 1–5 s, so that turned-away clients do not come back together.
     pub fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::RateLimited(wait) => Some(wait.as_secs().max(1)),
+            Self::RateLimited(wait) => Some(whole_seconds(*wait)),
+            Self::Limited(standing) => Some(whole_seconds(standing.more_in)),
             Self::Overloaded | Self::Unavailable | Self::IdempotencyRunning => {
                 Some(rand::random_range(1..=5))
             }
@@ -130,6 +135,9 @@ impl IntoResponse for Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Self::Limited(standing) = &self {
+            tell(standing, headers);
         }
         if matches!(self, Self::InvalidToken) {
             // RFC 6750 section 3.

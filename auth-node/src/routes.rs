@@ -6,13 +6,16 @@ use axum::routing::{delete, get, post};
 use crate::app::App;
 use crate::controllers::{docs, health, jwks, login, me, refresh, register, sessions, verify};
 use crate::problem::Problem;
-use crate::{edge, middleware};
+use crate::{edge, limits, middleware};
 
 /// The public listener.
 pub fn public(app: App) -> Router {
+    // Every route that needs no token and costs something is counted for its address. A refresh counts itself: only
+    // what is forged, or one session's too many (services/throttle.rs).
+    let open_call = from_fn_with_state(app.clone(), limits::open_call);
     Router::new()
-        .route("/auth/v1/register", post(register::create))
-        .route("/auth/v1/login", post(login::create))
+        .route("/auth/v1/register", post(register::create).layer(open_call.clone()))
+        .route("/auth/v1/login", post(login::create).layer(open_call))
         .route("/auth/v1/refresh", post(refresh::create))
         .route("/auth/v1/logout", post(sessions::logout))
         .route("/auth/v1/sessions", get(sessions::list).delete(sessions::end_others))

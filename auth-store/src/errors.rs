@@ -106,7 +106,9 @@ impl TxError {
                 (Fault::Elsewhere(*hint), "bucket is elsewhere".to_owned())
             }
             Self::Owner(_) => (Fault::Fenced, "bucket is fenced".to_owned()),
-            Self::Store(StoreError::Unavailable(why)) => (Fault::Refused, why.clone()),
+            Self::Store(StoreError::Unavailable(why) | StoreError::Overloaded(why)) => {
+                (Fault::Refused, why.clone())
+            }
             Self::Store(StoreError::Unknown(why)) => (Fault::Lost, why.clone()),
             Self::Store(StoreError::Corrupt(why)) => (Fault::Broken, why.clone()),
             Self::Sql(sqlx::Error::Database(error)) => {

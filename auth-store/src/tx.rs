@@ -1,7 +1,7 @@
 //! The single choke point to the shards: every repository method runs through [`Tx`].
 //!
-//! It finds the shard, follows redirects, waits out fences, retries what surely did not happen, and tells "did not
-//! happen" from "nobody knows". A connection goes back to its pool only from a finished attempt: a caller that is
+//! It finds the shard, turns away what is too much for it, follows redirects, waits out fences, retries what surely did
+//! not happen, and tells "did not happen" from "nobody knows". A connection goes back to its pool only from a finished attempt: a caller that is
 //! cancelled drops it, and a dropped one is closed.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,7 @@ use shard_router::{Conn, FencePermit, MAX_FENCE_WAIT, MAX_HOPS, Ownership, Role,
 use sqlx::{Connection, PgConnection};
 use tracing::Instrument;
 
+use crate::admission::{Admission, Class};
 use crate::budget::{RetryBudget, jitter};
 use crate::errors::{Kind, Step, TxError, decide};
 
@@ -23,19 +24,25 @@ const CONFLICT_BACKOFF: Duration = Duration::from_millis(10);
 const STATEMENT_LIMIT: Duration = Duration::from_millis(1500);
 const TRANSACTION_LIMIT: Duration = Duration::from_millis(3000);
 
-/// The name of a repository method, for metrics and spans.
+/// The name of a repository method, for metrics and spans, and how early it is shed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Op {
     /// `sessions.rotate`
     pub name: &'static str,
     /// `store.sessions.rotate`
     pub span: &'static str,
+    /// Shed before all classes above it.
+    pub class: Class,
 }
 
 /// Names an operation.
 macro_rules! op {
-    ($name:literal) => {
-        $crate::tx::Op { name: $name, span: concat!("store.", $name) }
+    ($name:literal, $class:ident) => {
+        $crate::tx::Op {
+            name: $name,
+            span: concat!("store.", $name),
+            class: $crate::admission::Class::$class,
+        }
     };
 }
 pub(crate) use op;
@@ -64,6 +71,7 @@ pub(crate) struct Call {
 pub(crate) struct Tx {
     router: Router,
     budget: Arc<RetryBudget>,
+    admission: Arc<Admission>,
 }
 
 /// What one call has used up so far.
@@ -76,8 +84,8 @@ struct Patience {
 }
 
 impl Tx {
-    pub fn new(router: Router) -> Self {
-        Self { router, budget: Arc::default() }
+    pub fn new(router: Router, cap: usize) -> Self {
+        Self { router, budget: Arc::default(), admission: Arc::new(Admission::new(cap)) }
     }
 
     pub fn router(&self) -> &Router {
@@ -146,6 +154,7 @@ impl Tx {
         if let Err(error) = &outcome {
             let kind = match error {
                 StoreError::Unavailable(_) => "unavailable",
+                StoreError::Overloaded(_) => "overloaded",
                 StoreError::Unknown(_) => "unknown",
                 StoreError::Corrupt(_) => "corrupt",
             };
@@ -172,11 +181,18 @@ impl Tx {
         loop {
             let shard = self.router.place(call.bucket).shard;
             tracing::Span::current().record("shard.id", shard.get());
+            let Some(inside) = self.admission.enter(shard, call.op.class) else {
+                if let Some((_, conn)) = first {
+                    conn.release();
+                }
+                return Err(StoreError::Overloaded(format!("shard {shard} has enough to do")));
+            };
             let conn = match first.take() {
                 Some((of, conn)) if of == shard => conn,
                 _ => self.router.primary(shard).await.map_err(|e| StoreError::Unavailable(e.to_string()))?,
             };
             let (outcome, committing) = self.attempt(conn, call, ctx, work).await;
+            drop(inside);
             let error = match outcome {
                 Ok(value) => return Ok(value),
                 Err(error) => error,

@@ -70,6 +70,9 @@ struct Up {
     /// PostgreSQL and Redis only, with empty databases.
     #[arg(long, conflicts_with = "nodes")]
     without_nodes: bool,
+    /// Keep production's limits by address and by session.
+    #[arg(long)]
+    production_limits: bool,
     /// Any free ports instead of the fixed ones.
     #[arg(long)]
     free_ports: bool,
@@ -126,6 +129,7 @@ async fn start(home: &Home, options: Up) -> Result<()> {
         .replicas(options.replicas)
         .nodes(nodes)
         .fresh(options.fresh)
+        .production_limits(options.production_limits)
         .progress(|line| say(line));
     if nodes > 0 {
         spec = spec.auth_node(options.auth_node.map_or_else(beside_us, Ok)?);

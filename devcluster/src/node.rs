@@ -95,6 +95,9 @@ fn executable(site: &Site) -> Result<&Path> {
 
 fn configuration(spec: &ClusterSpec, home: &Home, parts: &[Part], node: &Part, number: u16) -> String {
     let mut tables = base(home, parts, node);
+    if !spec.production_limits {
+        lift_limits(&mut tables);
+    }
     merge(&mut tables, &spec.overrides, number);
     let mut text = String::from("# Written by devcluster at every up.\n");
     for (section, keys) in tables {
@@ -110,6 +113,7 @@ fn base(home: &Home, parts: &[Part], node: &Part) -> Tables {
     let directory = parts.iter().find(|part| part.kind == Kind::Directory).map_or(0, |part| part.port);
     let redis = parts.iter().filter(|part| matches!(part.kind, Kind::Redis { .. }));
     let redis: Vec<String> = redis.map(|part| text(&format!("127.0.0.1:{}", part.port))).collect();
+    let nodes = parts.iter().filter(|part| matches!(part.kind, Kind::Node { .. })).count();
     let listen = |port: u16| text(&format!("127.0.0.1:{port}"));
     let path = |path: &Path| text(&path.display().to_string());
     let rows = [
@@ -126,6 +130,7 @@ fn base(home: &Home, parts: &[Part], node: &Part) -> Tables {
         ("postgres", "user", text(APP)),
         ("postgres", "admin_user", text(ADMIN)),
         ("postgres", "pool_size", POOL_SIZE.to_string()),
+        ("limits", "nodes", nodes.max(1).to_string()),
         ("redis", "nodes", format!("[{}]", redis.join(", "))),
         ("tokens", "jwks_max_age_s", JWKS_MAX_AGE_S.to_string()),
         ("tokens", "key_lead_s", KEY_LEAD_S.to_string()),
@@ -141,6 +146,13 @@ fn base(home: &Home, parts: &[Part], node: &Part) -> Tables {
 fn hosts(port: u16) -> String {
     let names = ["127.0.0.1", "localhost", "[::1]"].map(|name| text(&format!("{name}:{port}")));
     format!("[{}]", names.join(", "))
+}
+
+/// Load tests and demos come from one address, and from few sessions. What is counted for an account stays.
+fn lift_limits(tables: &mut Tables) {
+    let limits = tables.entry("limits".into()).or_default();
+    limits.insert("address_limits".into(), false.to_string());
+    limits.insert("refreshes_per_session".into(), 0.to_string());
 }
 
 fn merge(tables: &mut Tables, overrides: &[Override], number: u16) {
@@ -175,12 +187,18 @@ mod tests {
             "public_url = \"http://127.0.0.1:3002\"",
             "allowed_hosts = [\"127.0.0.1:3012\", \"localhost:3012\", \"[::1]:3012\"]",
             "pool_size = 4",
+            "address_limits = false",
+            "nodes = 2",
             "[tokens.extra]",
             "x = \"y\"",
             "dir = \"/a \\\"b\\\"/secrets\"",
         ] {
             assert!(second.lines().any(|found| found == line), "{line} is not in {second}");
         }
-        assert!(!configuration(&spec, &home, &parts, node("node-1"), 1).contains("tokens.extra"));
+        let first = configuration(&spec, &home, &parts, node("node-1"), 1);
+        assert!(!first.contains("tokens.extra"));
+        let kept = configuration(&spec.production_limits(true), &home, &parts, node("node-1"), 1);
+        assert!(first.contains("refreshes_per_session = 0") && !kept.contains("refreshes_per_session"));
+        assert!(!kept.contains("address_limits"));
     }
 }

@@ -46,6 +46,7 @@ pub struct ClusterSpec {
     pub(crate) auth_node: Option<PathBuf>,
     pub(crate) guard: Option<PathBuf>,
     pub(crate) fresh: bool,
+    pub(crate) production_limits: bool,
     pub(crate) overrides: Vec<Override>,
     pub(crate) progress: Option<Progress>,
 }
@@ -64,6 +65,7 @@ impl Default for ClusterSpec {
             auth_node: None,
             guard: None,
             fresh: false,
+            production_limits: false,
             overrides: Vec::new(),
             progress: None,
         }
@@ -145,6 +147,12 @@ impl ClusterSpec {
     /// Wipes data and secrets first.
     pub fn fresh(mut self, wipe: bool) -> Self {
         self.fresh = wipe;
+        self
+    }
+
+    /// Keeps production's limits by address and by session, which are lifted otherwise.
+    pub fn production_limits(mut self, keep: bool) -> Self {
+        self.production_limits = keep;
         self
     }
 

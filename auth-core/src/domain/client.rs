@@ -1,6 +1,6 @@
 //! Who is at the other end of a request: address, user agent, device.
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::crypto::mac;
 
@@ -25,6 +25,14 @@ impl Address {
                 let [a, b, c, d, ..] = v6.segments();
                 format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
             }
+        }
+    }
+
+    /// What rate limits are counted for: one IPv4 address, or the 64 bits of IPv6 that one household gets.
+    pub fn limit_scope(self) -> IpAddr {
+        match self.0 {
+            IpAddr::V4(v4) => v4.into(),
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
         }
     }
 }

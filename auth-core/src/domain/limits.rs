@@ -32,3 +32,31 @@ pub struct PasswordLimits {
     /// The delay then.
     pub delay: Duration,
 }
+
+/// So many of something in any window of this length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitRule {
+    /// The stable name for keys, headers and metrics.
+    pub name: &'static str,
+    /// How many.
+    pub limit: u32,
+    /// In how long.
+    pub window: std::time::Duration,
+}
+
+/// Where somebody stands with a rule, after one more try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The rule.
+    pub rule: LimitRule,
+    /// Whether the try was granted.
+    pub granted: bool,
+    /// How many more would be granted at once.
+    pub left: u32,
+    /// How long until there is more than now: for who was refused, until a try may succeed.
+    pub more_in: std::time::Duration,
+}
+
+/// The try was one too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limited(pub Standing);

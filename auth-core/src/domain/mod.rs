@@ -15,7 +15,7 @@ pub use client::{Address, ClientContext, DeviceHash, DeviceSecret, UserAgent};
 pub use email::{Email, EmailError};
 pub use grant::{Grant, Principal};
 pub use keys::{KeyRecord, KeySchedule, KeyState, KeyTimes};
-pub use limits::{PasswordLimits, SessionLimits};
+pub use limits::{LimitRule, Limited, PasswordLimits, SessionLimits, Standing};
 pub use name::{DisplayName, NameError};
 pub use password::{Password, PasswordError};
 pub use session::{LiveSession, RevokeReason, SessionSummary};

@@ -8,6 +8,7 @@
 mod accounts;
 mod cache;
 mod keys;
+mod limits;
 mod logins;
 mod sessions;
 
@@ -16,6 +17,7 @@ use chrono::{DateTime, Utc};
 pub use accounts::{Accounts, Idempotency, NewAccount, Once, PasswordChange, StoredCredential};
 pub use cache::{CacheAnswer, SessionCache};
 pub use keys::{KeyRow, KeyStore, NewKey};
+pub use limits::Limits;
 pub use logins::{AttemptKey, Candidate, Login, Logins, Opened, Reserved};
 pub use sessions::{Judgement, Presented, Refreshed, Revoked, Sessions};
 
@@ -28,6 +30,9 @@ pub enum StoreError {
     /// The connection was lost around the commit: it may or may not have happened.
     #[error("outcome unknown: {0}")]
     Unknown(String),
+    /// Turned away at the door to keep the rest of the node and of the shard well; nothing was written.
+    #[error("overloaded: {0}")]
+    Overloaded(String),
     /// A row that does not decode. A bug or a damaged row, not an outage.
     #[error("corrupt: {0}")]
     Corrupt(String),
@@ -36,7 +41,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same call may be made again without doing the thing twice.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Overloaded(_))
     }
 }
 

@@ -6,15 +6,18 @@ use shard_key::{SessionId, UserId};
 use tokio::sync::OnceCell;
 
 use super::{Keys, TokenSettings};
-use crate::crypto::access_token::{self, Expected};
+use crate::crypto::access_token::{self, BadAccessToken as Bad, Expected};
 use crate::domain::{LiveSession, Principal, SessionLimits};
 use crate::ports::{CacheAnswer, Clock, SessionCache, Sessions, StoreError};
 
 /// Why the caller is nobody.
 #[derive(Debug)]
 pub enum AuthError {
-    /// The token is not ours, not valid now, or its session is over.
+    /// The token is not valid now, or its session is over.
     InvalidToken,
+    /// There is no token, or none that we signed. To the client the same as [`Self::InvalidToken`]; it counts against
+    /// the address.
+    NotOurs,
     /// The session could not be looked up.
     Store(StoreError),
 }
@@ -80,8 +83,13 @@ impl Authenticator {
             now: self.clock.now().timestamp(),
             leeway_s: self.settings.leeway_s,
         };
-        access_token::verify(token, |kid| set.verifying_key(kid), &expected)
-            .map_err(|_| AuthError::InvalidToken)
+        access_token::verify(token, |kid| set.verifying_key(kid), &expected).map_err(|bad| match bad {
+            Bad::TooLong | Bad::Malformed | Bad::Header | Bad::Signature => AuthError::NotOurs,
+            // An unknown key may be one that was removed or distrusted: then every honest client presents it.
+            Bad::UnknownKey | Bad::Claims | Bad::Issuer | Bad::Audience | Bad::Expired | Bad::NotYet => {
+                AuthError::InvalidToken
+            }
+        })
     }
 
     async fn live(&self, id: SessionId) -> Result<Option<LiveSession>, AuthError> {

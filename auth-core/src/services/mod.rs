@@ -4,6 +4,7 @@
 //! inside one is never a verdict about a credential.
 mod account;
 mod authenticate;
+mod buckets;
 mod issue;
 mod keys;
 mod login;
@@ -12,6 +13,7 @@ mod password_proof;
 mod refresh;
 mod register;
 mod sessions;
+mod throttle;
 
 pub use account::{Account, AccountError};
 pub use authenticate::{AuthError, Authenticator, TokenSubject};
@@ -23,6 +25,7 @@ pub use password_proof::{PasswordProof, ProofError};
 pub use refresh::{RefreshError, RefreshService};
 pub use register::{RegisterError, RegisterRequest, RegisterService};
 pub use sessions::{SessionError, SessionService};
+pub use throttle::{Throttle, ThrottleSettings};
 
 use shard_key::{Bucket, IdentifierKind, LookupHash, LookupKey, RoutingKey, TenantId};
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::issue::Pen;
-use super::{IssueError, TokenIssuer};
+use super::{IssueError, Throttle, TokenIssuer};
 use crate::crypto::mac;
 use crate::crypto::refresh_token::{BadRefreshToken, RefreshCodec, RefreshToken};
-use crate::domain::{ClientContext, DeviceSecret, Grant, SessionLimits};
+use crate::domain::{ClientContext, DeviceSecret, Grant, Limited, SessionLimits};
 use crate::ports::{Judgement, Presented, Refreshed, SessionCache, Sessions, StoreError};
 
 /// Why no successor was handed out.
@@ -19,6 +19,8 @@ pub enum RefreshError {
     InvalidToken,
     /// The successor was handed out often enough in this window; the family lives.
     Storm(Duration),
+    /// Too many forged tokens from there, or too many refreshes of the session; nothing was looked at.
+    Limited(Limited),
     /// No key to make a token with.
     Issue(IssueError),
     /// The shard could not say.
@@ -35,6 +37,8 @@ pub struct RefreshService {
     pub codec: Arc<RefreshCodec>,
     /// Makes the tokens.
     pub issuer: Arc<TokenIssuer>,
+    /// Counts forgeries, and refreshes of one session.
+    pub throttle: Arc<Throttle>,
     /// Windows and counts.
     pub limits: SessionLimits,
 }
@@ -48,7 +52,11 @@ const STORM_WAIT: Duration = Duration::from_secs(1);
 impl RefreshService {
     /// Exchanges a refresh token for its successor and a fresh access token.
     pub async fn run(&self, token: &str, client: &ClientContext) -> Result<Grant, RefreshError> {
-        let token = self.codec.decode(token).map_err(|error| self.undecodable(error))?;
+        let token = match self.codec.decode(token) {
+            Ok(token) => token,
+            Err(error) => return Err(self.refuse(token, error, client).await),
+        };
+        self.throttle.refresh(token.sid).map_err(RefreshError::Limited)?;
         let presented = self.presented(&token, client);
         let pen = self.issuer.pen().map_err(RefreshError::Issue)?;
         for _ in 0..ROUNDS {
@@ -60,16 +68,19 @@ impl RefreshService {
     }
 
     /// A key that this node does not hold may be one that others have already: our trouble, unless no session from then
-    /// can be alive. The time is unproven, and decides nothing but which refusal it is.
-    fn undecodable(&self, error: BadRefreshToken) -> RefreshError {
-        let BadRefreshToken::UnknownKey { session_unix_ms } = error else {
-            return RefreshError::InvalidToken;
-        };
-        let oldest = (self.issuer.clock.now() - self.limits.absolute).timestamp_millis();
-        if session_unix_ms.cast_signed() < oldest {
-            return RefreshError::InvalidToken;
+    /// can be alive. The time is unproven, and decides nothing but which refusal it is. Anything else is a forgery, and
+    /// counted.
+    async fn refuse(&self, text: &str, error: BadRefreshToken, client: &ClientContext) -> RefreshError {
+        if let BadRefreshToken::UnknownKey { session_unix_ms } = error {
+            let oldest = (self.issuer.clock.now() - self.limits.absolute).timestamp_millis();
+            if session_unix_ms.cast_signed() >= oldest {
+                return RefreshError::Issue(IssueError::NoRefreshKey);
+            }
         }
-        RefreshError::Issue(IssueError::NoRefreshKey)
+        match self.throttle.forged(self.codec.named_session(text), client.address).await {
+            Ok(()) => RefreshError::InvalidToken,
+            Err(limited) => RefreshError::Limited(limited),
+        }
     }
 
     fn presented(&self, token: &RefreshToken, client: &ClientContext) -> Presented {
@@ -126,9 +137,11 @@ mod tests {
     use super::*;
     use crate::crypto::ring::SecretRing;
     use crate::crypto::seal::Sealer;
-    use crate::domain::{Address, KeyTimes, LiveSession, RevokeReason, SessionSummary, UserAgent};
-    use crate::ports::{CacheAnswer, Clock, Freshness, KeyRow, KeyStore, Random, Revoked};
-    use crate::services::{Keys, TokenSettings};
+    use crate::domain::{
+        Address, KeyTimes, LimitRule, LiveSession, RevokeReason, SessionSummary, Standing, UserAgent,
+    };
+    use crate::ports::{CacheAnswer, Clock, Freshness, KeyRow, KeyStore, Limits, Random, Revoked};
+    use crate::services::{Keys, ThrottleSettings, TokenSettings};
     use chrono::{DateTime, Duration as Span, Utc};
     use shard_key::{Bucket, SessionId, UserId};
 
@@ -166,6 +179,13 @@ mod tests {
         }
         async fn distrust(&self, _: &str) -> Result<Vec<String>, StoreError> {
             unreachable!()
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl Limits for Nothing {
+        async fn take(&self, _: &LimitRule, _: &str) -> Option<Standing> {
+            None
         }
     }
 
@@ -234,7 +254,18 @@ mod tests {
             late_replay_every: 8,
             cache_trust: Span::seconds(60),
         };
-        RefreshService { sessions: nothing.clone(), cache: nothing, codec, issuer: Arc::new(issuer), limits }
+        let throttle = ThrottleSettings {
+            address_limits: true,
+            window: Duration::from_secs(900),
+            per_address: 100,
+            forged_per_session: 2,
+            refreshes_per_session: 60,
+            nodes: 1,
+            buckets: 10,
+        };
+        let throttle = Arc::new(Throttle::new(nothing.clone(), &throttle));
+        let issuer = Arc::new(issuer);
+        RefreshService { sessions: nothing.clone(), cache: nothing, codec, issuer, throttle, limits }
     }
 
     fn client() -> ClientContext {

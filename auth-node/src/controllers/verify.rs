@@ -1,10 +1,10 @@
 //! `GET /auth/verify`: forward auth for gateways. 200 with the caller in headers, 401, or 503 when unsure.
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::extract::Caller;
+use crate::extract::Visitor;
 use crate::problem::Problem;
 
-pub async fn show(Caller(caller): Caller) -> Result<(StatusCode, HeaderMap), Problem> {
+pub async fn show(Visitor(caller): Visitor) -> Result<(StatusCode, HeaderMap), Problem> {
     let mut headers = HeaderMap::with_capacity(4);
     let roles = Some(caller.roles.join(",")).filter(|roles| !roles.is_empty());
     for (name, value) in [

@@ -4,13 +4,18 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
 use auth_core::domain::Principal;
-use auth_core::services::TokenSubject;
+use auth_core::services::{AuthError, TokenSubject};
 
+use super::client::client_address;
 use crate::app::App;
 use crate::problem::Problem;
 
 /// A caller whose token is valid and whose session was live on its primary within the last minute.
 pub struct Caller(pub Principal);
+
+/// A caller as a gateway asks about them. Who has no token is told so however often: a limit on a site's anonymous
+/// visitors would be the gateway's error page.
+pub struct Visitor(pub Principal);
 
 /// A caller whose token is valid. For calls whose own transaction checks the session on the primary.
 pub struct Subject(pub TokenSubject);
@@ -19,7 +24,18 @@ impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        Ok(Self(app.authenticator.principal(token(parts)?).await?))
+        match principal(parts, app).await {
+            Ok(principal) => Ok(Self(principal)),
+            Err(error) => Err(refused(error, parts, app).await),
+        }
+    }
+}
+
+impl FromRequestParts<App> for Visitor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        Ok(Self(principal(parts, app).await?))
     }
 }
 
@@ -27,20 +43,38 @@ impl FromRequestParts<App> for Subject {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        Ok(Self(app.authenticator.subject(token(parts)?)?))
+        match token(parts).and_then(|token| app.authenticator.subject(token)) {
+            Ok(subject) => Ok(Self(subject)),
+            Err(error) => Err(refused(error, parts, app).await),
+        }
+    }
+}
+
+async fn principal(parts: &Parts, app: &App) -> Result<Principal, AuthError> {
+    app.authenticator.principal(token(parts)?).await
+}
+
+/// No token, or none that we signed, is an unauthenticated call: it counts against its address.
+async fn refused(error: AuthError, parts: &Parts, app: &App) -> Problem {
+    match error {
+        AuthError::NotOurs => match app.throttle.stranger(client_address(parts, app)).await {
+            Ok(()) => error.into(),
+            Err(limited) => limited.into(),
+        },
+        AuthError::InvalidToken | AuthError::Store(_) => error.into(),
     }
 }
 
 /// Exactly one header, scheme `Bearer` in any case (RFC 9110 section 11.1), one space, one token.
-fn token(parts: &Parts) -> Result<&str, Problem> {
+fn token(parts: &Parts) -> Result<&str, AuthError> {
     let mut values = parts.headers.get_all(AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return Err(Problem::InvalidToken) };
-    let value = value.to_str().map_err(|_| Problem::InvalidToken)?;
-    let (scheme, token) = value.split_once(' ').ok_or(Problem::InvalidToken)?;
+    let (Some(value), None) = (values.next(), values.next()) else { return Err(AuthError::NotOurs) };
+    let value = value.to_str().map_err(|_| AuthError::NotOurs)?;
+    let (scheme, token) = value.split_once(' ').ok_or(AuthError::NotOurs)?;
     if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() {
         Ok(token)
     } else {
-        Err(Problem::InvalidToken)
+        Err(AuthError::NotOurs)
     }
 }
 

@@ -24,14 +24,19 @@ impl FromRequestParts<App> for Client {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        let peer = parts.extensions.get::<SocketAddr>().map_or(IpAddr::from([0, 0, 0, 0]), SocketAddr::ip);
         let agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
         Ok(Self(ClientContext {
-            address: Address::new(app.proxies.client(peer, &parts.headers)),
+            address: client_address(parts, app),
             user_agent: UserAgent::new(agent),
             device: device(&parts.headers),
         }))
     }
+}
+
+/// The client's address, behind the trusted proxies.
+pub(super) fn client_address(parts: &Parts, app: &App) -> Address {
+    let peer = parts.extensions.get::<SocketAddr>().map_or(IpAddr::from([0, 0, 0, 0]), SocketAddr::ip);
+    Address::new(app.proxies.client(peer, &parts.headers))
 }
 
 fn device(headers: &HeaderMap) -> Option<DeviceSecret> {

@@ -5,7 +5,7 @@ mod consistency;
 mod fields;
 mod once;
 
-pub use bearer::{Caller, Subject};
+pub use bearer::{Caller, Subject, Visitor};
 pub use client::{Client, DEVICE_COOKIE, DEVICE_HEADER, TrustedProxies};
 pub use consistency::Consistency;
 pub use fields::Fields;

@@ -8,7 +8,7 @@ use crate::Suite;
 use crate::world::World;
 
 /// Method, path, status without a token (and, for calls that need none, with an empty JSON object).
-const ROUTES: &[(&str, &str, u16)] = &[
+pub const ROUTES: &[(&str, &str, u16)] = &[
     ("POST", "/auth/v1/register", 422),
     ("POST", "/auth/v1/login", 422),
     ("POST", "/auth/v1/refresh", 422),

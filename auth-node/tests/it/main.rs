@@ -12,6 +12,7 @@ mod edge;
 mod faults;
 mod idempotency;
 mod interop;
+mod limits;
 mod load;
 mod passwords;
 mod refresh;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
 
     let mut stormy = Suite { world: &world, runtime: &runtime, trials: Vec::new() };
     schemathesis::add(&mut stormy);
+    limits::add(&mut stormy);
     faults::add(&mut stormy);
     drain::add(&mut stormy);
     let one_by_one = Arguments { test_threads: Some(1), ..arguments };

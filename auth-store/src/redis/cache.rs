@@ -15,11 +15,11 @@ use chrono::{DateTime, Utc};
 use fred::clients::Client;
 use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, ClusterInterface, EventInterface, KeysInterface, LuaInterface};
-use fred::types::Builder;
 use fred::types::config::{
     ClusterDiscoveryPolicy, Config, Options, ReconnectPolicy, Server, ServerConfig, UnresponsiveConfig,
 };
 use fred::types::scripts::Script;
+use fred::types::{Builder, FromValue};
 use futures::StreamExt;
 use shard_key::SessionId;
 
@@ -53,10 +53,10 @@ pub struct RedisConfig {
 /// The session cache over Redis Cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct RedisSessions {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     client: Client,
     options: Options,
     breaker: Breaker,
@@ -157,7 +157,7 @@ fn key(session: SessionId) -> String {
 
 impl Shared {
     /// Sends one command within its deadline, if the breaker lets it.
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         self: &Arc<Self>,
         op: &'static str,
         command: impl Future<Output = Result<T, Error>>,
@@ -219,7 +219,12 @@ impl Shared {
         });
     }
 
-    async fn eval(&self, script: &Script, key: String, args: Vec<String>) -> Result<i64, Error> {
+    pub(super) async fn eval<R: FromValue>(
+        &self,
+        script: &Script,
+        key: String,
+        args: Vec<String>,
+    ) -> Result<R, Error> {
         let client = self.client.with_options(&self.options);
         let hash = script.sha1().clone();
         match client.evalsha(hash, key.clone(), args.clone()).await {
@@ -283,7 +288,8 @@ impl SessionCache for RedisSessions {
             text,
             rest.to_string(),
         ];
-        if let Some(written) = shared.ask("put", shared.eval(&shared.put, key(session.id), args)).await {
+        if let Some(written) = shared.ask("put", shared.eval::<i64>(&shared.put, key(session.id), args)).await
+        {
             count("put", if written == 1 { "written" } else { "newer_held" });
         }
     }
@@ -298,7 +304,7 @@ impl SessionCache for RedisSessions {
                     TOMBSTONE_TTL.as_millis().to_string(),
                 ];
                 if let Some(written) =
-                    shared.ask("bury", shared.eval(&shared.bury, key(ended.session), args)).await
+                    shared.ask("bury", shared.eval::<i64>(&shared.bury, key(ended.session), args)).await
                 {
                     count("bury", if written == 1 { "written" } else { "newer_held" });
                 }

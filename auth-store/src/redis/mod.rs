@@ -2,6 +2,8 @@
 mod breaker;
 mod cache;
 mod entry;
+mod limits;
 mod scripts;
 
 pub use cache::{RedisConfig, RedisSessions};
+pub use limits::RedisLimits;

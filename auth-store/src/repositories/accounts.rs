@@ -222,13 +222,13 @@ impl Accounts for Store {
         let User { id, tenant, .. } = account.user;
         let name = account.user.name.as_ref().map(|name| self.seal(&name_aad(tenant, id), name.as_str()));
         let address = self.seal(&address_aad(tenant, id), account.email.as_written());
-        let call = Call { bucket: id.bucket(), op: op!("accounts.insert"), kind: Kind::Transaction };
+        let call = Call { bucket: id.bucket(), op: op!("accounts.insert", P4), kind: Kind::Transaction };
         let new = Sealed { account, name, address, once };
         self.tx.run(call, &new, |new, conn| Box::pin(insert(conn, new))).await
     }
 
     async fn find_once(&self, bucket: Bucket, once: &Idempotency) -> Result<Option<Once<()>>, StoreError> {
-        let call = Call { bucket, op: op!("accounts.find_once"), kind: Kind::Read };
+        let call = Call { bucket, op: op!("accounts.find_once", P3), kind: Kind::Read };
         self.tx
             .run(call, &(bucket, once), |(bucket, once), conn| {
                 Box::pin(async move { idempotency::find(conn, *bucket, once).await.map(End::Keep) })
@@ -237,7 +237,7 @@ impl Accounts for Store {
     }
 
     async fn get(&self, id: UserId, freshness: Freshness) -> Result<Option<User>, StoreError> {
-        let call = Call { bucket: id.bucket(), op: op!("accounts.get"), kind: Kind::Read };
+        let call = Call { bucket: id.bucket(), op: op!("accounts.get", P2), kind: Kind::Read };
         self.tx
             .run_read(call, freshness, sticky(id), &(self, id), |(store, id), conn| {
                 Box::pin(async move {
@@ -256,7 +256,7 @@ impl Accounts for Store {
         name: Option<&DisplayName>,
         once: Option<&Idempotency>,
     ) -> Result<Once<Option<User>>, StoreError> {
-        let call = Call { bucket: user.bucket(), op: op!("accounts.rename"), kind: Kind::Transaction };
+        let call = Call { bucket: user.bucket(), op: op!("accounts.rename", P2), kind: Kind::Transaction };
         let caller = Caller { user, session, once };
         self.tx
             .run(call, &(self, caller, name), |(store, caller, name), conn| {
@@ -270,7 +270,7 @@ impl Accounts for Store {
         user: UserId,
         session: SessionId,
     ) -> Result<Option<StoredCredential>, StoreError> {
-        let call = Call { bucket: user.bucket(), op: op!("accounts.get_password"), kind: Kind::Read };
+        let call = Call { bucket: user.bucket(), op: op!("accounts.get_password", P2), kind: Kind::Read };
         self.tx
             .run(call, &(user, session), |(user, session), conn| {
                 Box::pin(async move {
@@ -289,7 +289,7 @@ impl Accounts for Store {
     ) -> Result<Once<Option<Vec<Revoked>>>, StoreError> {
         let (user, session) = (change.user_id, change.session);
         let call =
-            Call { bucket: user.bucket(), op: op!("accounts.change_password"), kind: Kind::Transaction };
+            Call { bucket: user.bucket(), op: op!("accounts.change_password", P0), kind: Kind::Transaction };
         let caller = Caller { user, session, once };
         self.tx
             .run(call, &(caller, change), |(caller, change), conn| {
@@ -306,7 +306,7 @@ impl Accounts for Store {
         hold: Duration,
         once: Option<&Idempotency>,
     ) -> Result<Once<Option<Vec<Revoked>>>, StoreError> {
-        let call = Call { bucket: user.bucket(), op: op!("accounts.delete"), kind: Kind::Transaction };
+        let call = Call { bucket: user.bucket(), op: op!("accounts.delete", P0), kind: Kind::Transaction };
         let caller = Caller { user, session, once };
         self.tx
             .run(call, &caller, |caller, conn| Box::pin(delete(conn, caller, expected_version, hold)))

@@ -59,7 +59,7 @@ impl Store {
     /// Recomputes a bucket's audit chain on its owner. For operators and tests: it reads the bucket's whole trail, so a
     /// very long one runs into the statement timeout and is `Unavailable`.
     pub async fn verify_chain(&self, bucket: Bucket) -> Result<Chain, StoreError> {
-        let call = Call { bucket, op: op!("audit.verify_chain"), kind: Kind::Read };
+        let call = Call { bucket, op: op!("audit.verify_chain", P5), kind: Kind::Read };
         self.tx
             .run(call, &(), |(), conn| {
                 Box::pin(async move {

@@ -228,7 +228,9 @@ impl Logins for Store {
             IdentifierKind::Email.code(),
             device(presented)
         ];
-        let call = Call { bucket: attempt.bucket, op: op!("logins.reserve"), kind: Kind::Write };
+        // Whether the device is known is in the row; who claims it falsely is shed with those whom it is true for.
+        let op = if presented.is_some() { op!("logins.reserve", P2) } else { op!("logins.reserve", P3) };
+        let call = Call { bucket: attempt.bucket, op, kind: Kind::Write };
         let row = self
             .tx
             .run(call, &args, |args, conn| {
@@ -255,7 +257,7 @@ impl Logins for Store {
             IdentifierKind::Email.code(),
             device(presented)
         ];
-        let call = Call { bucket: attempt.bucket, op: op!("logins.refund"), kind: Kind::Write };
+        let call = Call { bucket: attempt.bucket, op: op!("logins.refund", P1), kind: Kind::Write };
         self.tx
             .run(call, &args, |args, conn| {
                 Box::pin(async move { gated(conn, REFUND, args.clone()).await.map(|_| End::Keep(())) })
@@ -276,7 +278,7 @@ impl Logins for Store {
             limits.scope_window,
             limits.per_scope
         ];
-        let call = Call { bucket: attempt.bucket, op: op!("logins.reserve_proof"), kind: Kind::Write };
+        let call = Call { bucket: attempt.bucket, op: op!("logins.reserve_proof", P2), kind: Kind::Write };
         let row = self
             .tx
             .run(call, &args, |args, conn| {
@@ -291,7 +293,7 @@ impl Logins for Store {
 
     async fn clear_proof(&self, attempt: &AttemptKey) -> Result<(), StoreError> {
         let args = args![i32::from(attempt.bucket), attempt.subject.as_slice(), &attempt.scope];
-        let call = Call { bucket: attempt.bucket, op: op!("logins.clear_proof"), kind: Kind::Write };
+        let call = Call { bucket: attempt.bucket, op: op!("logins.clear_proof", P2), kind: Kind::Write };
         self.tx
             .run(call, &args, |args, conn| {
                 Box::pin(async move { gated(conn, CLEAR, args.clone()).await.map(|_| End::Keep(())) })
@@ -300,7 +302,8 @@ impl Logins for Store {
     }
 
     async fn open(&self, login: &Login, limits: &SessionLimits) -> Result<Option<Opened>, StoreError> {
-        let call = Call { bucket: login.user_id.bucket(), op: op!("logins.open"), kind: Kind::Transaction };
+        let call =
+            Call { bucket: login.user_id.bucket(), op: op!("logins.open", P1), kind: Kind::Transaction };
         self.tx.run(call, &(login, limits), |(login, limits), conn| Box::pin(open(conn, login, limits))).await
     }
 }

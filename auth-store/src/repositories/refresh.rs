@@ -155,7 +155,7 @@ impl Store {
             limits.idle,
             device(token.device)
         ];
-        let call = Call { bucket: token.session.bucket(), op: op!("sessions.rotate"), kind: Kind::Write };
+        let call = Call { bucket: token.session.bucket(), op: op!("sessions.rotate", P1), kind: Kind::Write };
         self.refreshing(call, ROTATE, args).await
     }
 
@@ -173,7 +173,7 @@ impl Store {
             limits.max_replays,
             device(token.device)
         ];
-        let call = Call { bucket: token.session.bucket(), op: op!("sessions.replay"), kind: Kind::Write };
+        let call = Call { bucket: token.session.bucket(), op: op!("sessions.replay", P1), kind: Kind::Write };
         self.refreshing(call, REPLAY, args).await
     }
 
@@ -200,7 +200,7 @@ impl Store {
         limits: &SessionLimits,
     ) -> Result<Judgement, StoreError> {
         let call =
-            Call { bucket: token.session.bucket(), op: op!("sessions.judge"), kind: Kind::Transaction };
+            Call { bucket: token.session.bucket(), op: op!("sessions.judge", P1), kind: Kind::Transaction };
         self.tx
             .run(call, &(self, token, limits), |(store, token, limits), conn| {
                 Box::pin(judge(store, conn, token, limits))

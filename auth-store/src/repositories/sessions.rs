@@ -181,7 +181,7 @@ impl Sessions for Store {
     }
 
     async fn get(&self, session: SessionId) -> Result<Option<LiveSession>, StoreError> {
-        let call = Call { bucket: session.bucket(), op: op!("sessions.get"), kind: Kind::Read };
+        let call = Call { bucket: session.bucket(), op: op!("sessions.get", P1), kind: Kind::Read };
         self.tx
             .run(call, &session, |session, conn| {
                 Box::pin(async move {
@@ -199,7 +199,7 @@ impl Sessions for Store {
         limit: i64,
         freshness: Freshness,
     ) -> Result<Vec<SessionSummary>, StoreError> {
-        let call = Call { bucket: user.bucket(), op: op!("sessions.list"), kind: Kind::Read };
+        let call = Call { bucket: user.bucket(), op: op!("sessions.list", P2), kind: Kind::Read };
         self.tx
             .run_read(call, freshness, sticky(user), &(user, limit), |(user, limit), conn| {
                 Box::pin(async move {
@@ -222,7 +222,7 @@ impl Sessions for Store {
         user: UserId,
         reason: RevokeReason,
     ) -> Result<Option<Revoked>, StoreError> {
-        let call = Call { bucket: user.bucket(), op: op!("sessions.revoke"), kind: Kind::Transaction };
+        let call = Call { bucket: user.bucket(), op: op!("sessions.revoke", P0), kind: Kind::Transaction };
         self.tx
             .run(call, &(session, user, reason), |(session, user, reason), conn| {
                 Box::pin(revoke(conn, *session, *user, *reason))
@@ -231,7 +231,8 @@ impl Sessions for Store {
     }
 
     async fn revoke_others(&self, user: UserId, keep: SessionId) -> Result<Option<Vec<Revoked>>, StoreError> {
-        let call = Call { bucket: user.bucket(), op: op!("sessions.revoke_others"), kind: Kind::Transaction };
+        let call =
+            Call { bucket: user.bucket(), op: op!("sessions.revoke_others", P0), kind: Kind::Transaction };
         self.tx
             .run(call, &(user, keep), |(user, keep), conn| Box::pin(revoke_others(conn, *user, *keep)))
             .await

@@ -8,6 +8,7 @@ mod cache;
 mod env;
 mod faults;
 mod keys;
+mod limits;
 mod logins;
 mod ownership;
 mod refresh;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
     cache::add(&mut trials);
     faults::add(&mut trials);
     keys::add(&mut trials);
+    limits::add(&mut trials);
     logins::add(&mut trials);
     ownership::add(&mut trials);
     refresh::add(&mut trials);
