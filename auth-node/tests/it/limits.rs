@@ -142,13 +142,12 @@ impl Limited {
         let owner = self.session().await;
         let from = "2001:db8:1:2::1";
         self.exhaust(from).await;
-        for (method, path, usual) in ROUTES {
+        for (method, path, usual) in ROUTES.iter().filter(|(_, path, _)| path.starts_with("/auth/")) {
             let method: Method = method.parse().expect("a method");
             let expected = match *path {
                 // Counts what is forged; this says nothing. A gateway asks for its visitors.
                 "/auth/v1/refresh" | "/auth/verify" => *usual,
-                path if path.starts_with("/auth/") => 429,
-                _ => *usual,
+                _ => 429,
             };
             let path = path.replace("{id}", &owner.id);
             let answer = self.send(1, "2001:db8:1:2:ffff::9", method.clone(), &path, None, json!({})).await;
