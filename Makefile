@@ -36,13 +36,9 @@ help: ## show the targets and variables
 	@awk -F ':.*## ' '/^[a-z ]+:.*## / { printf "  %-38s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  SERVERS=auto|fetch|system  where PostgreSQL and Redis come from   DETACH=1  up returns once ready"
-<<<<<<< HEAD
-	@echo "  REPLICAS=2  synchronous replicas   FRESH=1  wipe data first"
+	@echo "  REPLICAS=2  synchronous replicas   FRESH=1  wipe data first   LIMITS=production  keep address limits"
 	@echo "  USERS=20 TIME=30 HOST=URL,URL  load: users, seconds, nodes   JOURNEYS=login-storm,…  only these"
 	@echo "  OPEN=1 RATE=100  load: requests a second on a schedule   LOAD=--…  more: loadtest --help"
-=======
-	@echo "  REPLICAS=2  synchronous replicas   FRESH=1  wipe data first   LIMITS=production  keep address limits"
->>>>>>> a54e5d6 (Limits at the edge: headers, the address behind the extractors, [limits], the local profile lifts them)
 
 build:
 	@$(CARGO) build --locked --package auth-node --package devcluster --package token-verifier --bins --example orders
