@@ -29,7 +29,7 @@ LOAD_FLAGS := --host $(HOST) --time $(TIME) $(if $(filter 1,$(OPEN)),--rate $(RA
 CLUSTER = $(BIN)/devcluster --dir $(DIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status demo load tools openapi test check tidy doc licences figures fmt \
+.PHONY: help build up down status demo load tools openapi test check tidy doc licences bench figures fmt \
 	kill pause resume start promote logs need-name cluster-tool
 
 help: ## show the targets and variables
@@ -107,9 +107,12 @@ doc:
 licences:
 	@python3 scripts/licences.py
 
-figures: ## server CPU per refresh and session check, from the processes' own accounting (builds a release)
-	@$(CARGO) build --release --locked --package auth-node --package devcluster
-	@python3 benches/cpu_per_request.py $(TARGET)/release
+bench: ## criterion over what requests are made of (builds a release)
+	@$(CARGO) bench --locked --package benches
+
+figures: ## server CPU and WAL of every call, on a cluster of its own; writes docs/figures.md (builds a release)
+	@$(CARGO) build --release --locked --package auth-node --package devcluster --package benches
+	@$(TARGET)/release/figures run --auth-node $(TARGET)/release/auth-node --write docs/figures.md
 
 fmt: ## format
 	@$(CARGO) fmt --all

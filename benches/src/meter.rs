@@ -1,0 +1,118 @@
+//! What servers used so far: CPU from the kernel, WAL from PostgreSQL.
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use sqlx::{Connection, PgConnection};
+
+use crate::Outcome;
+
+/// The processes of a kind, whose CPU is counted together with everything below them.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub roots: BTreeSet<i32>,
+    /// Only these threads, where not all count.
+    pub threads: Option<BTreeSet<i32>>,
+}
+
+impl Group {
+    /// Everything below these processes.
+    pub const fn of(roots: BTreeSet<i32>) -> Self {
+        Self { roots, threads: None }
+    }
+
+    /// Only the threads that run now. Hashes run on threads that are made for them and end soon after.
+    pub fn of_present_threads(roots: BTreeSet<i32>) -> Self {
+        let threads = roots.iter().flat_map(|pid| tasks(*pid)).collect();
+        Self { roots, threads: Some(threads) }
+    }
+
+    /// CPU time on the processor so far, in microseconds. Threads and processes that ended are forgotten: the servers
+    /// keep theirs.
+    pub fn cpu_us(&self) -> f64 {
+        let parents = parents();
+        let below = |pid: &i32| {
+            let mut up = *pid;
+            while !self.roots.contains(&up) {
+                match parents.get(&up) {
+                    Some(parent) => up = *parent,
+                    None => return false,
+                }
+            }
+            true
+        };
+        let threads = parents.keys().filter(|pid| below(pid)).flat_map(|pid| tasks(*pid));
+        let counted = threads.filter(|id| self.threads.as_ref().is_none_or(|only| only.contains(id)));
+        counted.map(on_cpu_ns).sum::<u64>() as f64 / 1000.0
+    }
+}
+
+/// Resident memory of a process, in MiB.
+pub fn resident_mib(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() / 1024
+}
+
+/// Every process and its parent.
+fn parents() -> BTreeMap<i32, i32> {
+    let Ok(folder) = fs::read_dir("/proc") else { return BTreeMap::new() };
+    let pids = folder.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_, rest) = stat.rsplit_once(')')?;
+        Some((pid, rest.split_whitespace().nth(1)?.parse().ok()?))
+    })
+    .collect()
+}
+
+/// The threads of a process.
+fn tasks(pid: i32) -> Vec<i32> {
+    let folder = fs::read_dir(format!("/proc/{pid}/task"));
+    let names = folder.into_iter().flatten().flatten();
+    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn on_cpu_ns(thread: i32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{thread}/schedstat")).unwrap_or_default();
+    text.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or_default()
+}
+
+/// The primaries' write-ahead logs together.
+pub struct Wal(Vec<PgConnection>);
+
+impl Wal {
+    /// With superuser URLs of the primaries.
+    pub async fn open(urls: &[String]) -> Outcome<Self> {
+        let mut connections = Vec::new();
+        for url in urls {
+            connections.push(PgConnection::connect(url).await?);
+        }
+        Ok(Self(connections))
+    }
+
+    /// Bytes so far.
+    pub async fn bytes(&mut self) -> Outcome<f64> {
+        self.sum("SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8").await
+    }
+
+    /// Syncs so far. Backends report theirs up to 10 s late.
+    pub async fn syncs(&mut self) -> Outcome<f64> {
+        let Some(first) = self.0.first_mut() else { return Ok(0.0) };
+        let version: i32 =
+            sqlx::query_scalar("SELECT current_setting('server_version_num')::int").fetch_one(first).await?;
+        self.sum(if version >= 180_000 {
+            "SELECT coalesce(sum(fsyncs), 0)::float8 FROM pg_stat_io WHERE object = 'wal'"
+        } else {
+            "SELECT wal_sync::float8 FROM pg_stat_wal"
+        })
+        .await
+    }
+
+    async fn sum(&mut self, question: &'static str) -> Outcome<f64> {
+        let mut sum = 0.0;
+        for connection in &mut self.0 {
+            sum += sqlx::query_scalar::<_, f64>(question).fetch_one(connection).await?;
+        }
+        Ok(sum)
+    }
+}
