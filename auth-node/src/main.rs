@@ -8,8 +8,10 @@ mod controllers;
 mod edge;
 mod errors;
 mod extract;
+mod http_metrics;
 mod keys_command;
 mod limits;
+mod log_writer;
 mod middleware;
 mod migrate_command;
 mod openapi;
@@ -28,6 +30,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use config::{Config, ConfigError};
+
+/// Requests are many small allocations; docs/adr/0009-allocator-and-log.md has what it saves.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 #[command(name = "auth-node", version, about = "A node of the Tessera login cluster")]
@@ -63,7 +69,9 @@ pub enum Failure {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(&cli) {
+    let done = run(&cli);
+    log_writer::flush();
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("auth-node: {failure}");

@@ -10,6 +10,7 @@ use futures::FutureExt;
 use tracing::Instrument;
 
 use crate::app::App;
+use crate::http_metrics;
 use crate::problem::Problem;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -19,7 +20,8 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let method = method_name(request.method());
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     let span =
         tracing::info_span!("request", request.id = id.to_str().unwrap_or_default(), http.route = %route);
     let started = Instant::now();
@@ -38,8 +40,7 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
             "request"
         );
     });
-    metrics::histogram!("tessera_http_request_seconds", "route" => route, "method" => method, "status" => status.to_string())
-        .record(elapsed.as_secs_f64());
+    http_metrics::record(route, method, status, elapsed);
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }

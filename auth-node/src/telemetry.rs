@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
 use crate::config::{ConfigError, Log, LogFormat};
+use crate::log_writer::{self, BatchedStdout};
 
 /// Upper bounds in seconds: fine where the goals are (1–250 ms), coarse beyond.
 const LATENCY_BUCKETS: [f64; 16] =
@@ -15,7 +16,8 @@ const LATENCY_BUCKETS: [f64; 16] =
 /// One JSON object a line on stdout; `level` takes tracing's directives.
 pub fn logs(log: &Log) -> Result<(), ConfigError> {
     let filter = EnvFilter::try_new(&log.level).map_err(|e| ConfigError(format!("log.level: {e}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stdout);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BatchedStdout);
+    log_writer::start();
     match log.format {
         LogFormat::Json => {
             builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init()

@@ -134,24 +134,59 @@ pub fn verify<'k>(
     keys: impl FnOnce(&str) -> Option<&'k VerifyingKey>,
     expected: &Expected<'_>,
 ) -> Result<AccessClaims, BadAccessToken> {
-    use BadAccessToken::{Claims, Header, Malformed, TooLong, UnknownKey};
-    if token.len() > MAX_TOKEN_BYTES {
-        return Err(TooLong);
+    let signed = Signed::open(token, keys)?;
+    signed.check(expected)?;
+    Ok(signed.claims)
+}
+
+/// A token whose form and signature are good, and by which key. What it says is not judged yet: that depends on now.
+#[derive(Debug)]
+pub(crate) struct Signed {
+    kid: String,
+    key: VerifyingKey,
+    claims: AccessClaims,
+    nbf: Option<i64>,
+}
+
+impl Signed {
+    /// Everything about a token that no clock changes.
+    pub(crate) fn open<'k>(
+        token: &str,
+        keys: impl FnOnce(&str) -> Option<&'k VerifyingKey>,
+    ) -> Result<Self, BadAccessToken> {
+        use BadAccessToken::{Claims, Header, Malformed, TooLong, UnknownKey};
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(TooLong);
+        }
+        let (signed, signature) = token.rsplit_once('.').ok_or(Malformed)?;
+        let (header, payload) = signed.split_once('.').ok_or(Malformed)?;
+        let header: TokenHeader = parse_object(&decode(header)?).map_err(|_| Header)?;
+        if header.alg != "EdDSA" || header.typ != "at+jwt" {
+            return Err(Header);
+        }
+        let payload = decode(payload)?;
+        let key = *keys(&header.kid).ok_or(UnknownKey)?;
+        let signature = Signature::from_slice(&decode(signature)?).map_err(|_| BadAccessToken::Signature)?;
+        key.verify_strict(signed.as_bytes(), &signature).map_err(|_| BadAccessToken::Signature)?;
+        let claims = parse_object(&payload).map_err(|_| Claims)?;
+        let NotBefore { nbf } = parse_object(&payload).map_err(|_| Claims)?;
+        Ok(Self { kid: header.kid, key, claims, nbf })
     }
-    let (signed, signature) = token.rsplit_once('.').ok_or(Malformed)?;
-    let (header, payload) = signed.split_once('.').ok_or(Malformed)?;
-    let header: TokenHeader = parse_object(&decode(header)?).map_err(|_| Header)?;
-    if header.alg != "EdDSA" || header.typ != "at+jwt" {
-        return Err(Header);
+
+    /// Whether the key that signed it is still the one of that name.
+    pub(crate) fn is_trusted<'k>(&self, keys: impl FnOnce(&str) -> Option<&'k VerifyingKey>) -> bool {
+        keys(&self.kid).is_some_and(|key| *key == self.key)
     }
-    let payload = decode(payload)?;
-    let key = keys(&header.kid).ok_or(UnknownKey)?;
-    let signature = Signature::from_slice(&decode(signature)?).map_err(|_| BadAccessToken::Signature)?;
-    key.verify_strict(signed.as_bytes(), &signature).map_err(|_| BadAccessToken::Signature)?;
-    let claims = parse_object(&payload).map_err(|_| Claims)?;
-    let NotBefore { nbf } = parse_object(&payload).map_err(|_| Claims)?;
-    check(&claims, nbf, expected)?;
-    Ok(claims)
+
+    /// Whether it says what is expected here and now.
+    pub(crate) fn check(&self, expected: &Expected<'_>) -> Result<(), BadAccessToken> {
+        check(&self.claims, self.nbf, expected)
+    }
+
+    /// What it says.
+    pub(crate) const fn claims(&self) -> &AccessClaims {
+        &self.claims
+    }
 }
 
 fn check(claims: &AccessClaims, nbf: Option<i64>, expected: &Expected<'_>) -> Result<(), BadAccessToken> {

@@ -9,6 +9,7 @@
 
 pub mod access_token;
 pub mod mac;
+pub mod opened_tokens;
 pub mod password;
 pub mod password_format;
 pub mod refresh_token;

@@ -6,7 +6,8 @@ use shard_key::{SessionId, UserId};
 use tokio::sync::OnceCell;
 
 use super::{Keys, TokenSettings};
-use crate::crypto::access_token::{self, BadAccessToken as Bad, Expected};
+use crate::crypto::access_token::{BadAccessToken as Bad, Expected};
+use crate::crypto::opened_tokens::{OpenedTokens, Verified};
 use crate::domain::{LiveSession, Principal, SessionLimits};
 use crate::ports::{CacheAnswer, Clock, SessionCache, Sessions, StoreError};
 
@@ -39,6 +40,7 @@ pub struct Authenticator {
     cache: Arc<dyn SessionCache>,
     limits: SessionLimits,
     clock: Arc<dyn Clock>,
+    opened: OpenedTokens,
     loads: Mutex<HashMap<SessionId, Arc<Load>>>,
 }
 
@@ -58,7 +60,8 @@ impl Authenticator {
         limits: SessionLimits,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { keys, settings, sessions, cache, limits, clock, loads: Mutex::default() }
+        let opened = OpenedTokens::default();
+        Self { keys, settings, sessions, cache, limits, clock, opened, loads: Mutex::default() }
     }
 
     /// The caller, with a session that was live on its primary within the last minute.
@@ -66,7 +69,7 @@ impl Authenticator {
         let claims = self.claims(token)?;
         let session = self.live(claims.sid).await?;
         let session = session.filter(|s| s.user_id == claims.sub).ok_or(AuthError::InvalidToken)?;
-        Ok(Principal { user_id: session.user_id, session_id: session.id, roles: claims.roles })
+        Ok(Principal { user_id: session.user_id, session_id: session.id, roles: claims.roles.clone() })
     }
 
     /// The caller as the token alone tells it. Only for calls that check the session in their own transaction.
@@ -75,7 +78,7 @@ impl Authenticator {
         Ok(TokenSubject { user_id: claims.sub, session_id: claims.sid })
     }
 
-    fn claims(&self, token: &str) -> Result<access_token::AccessClaims, AuthError> {
+    fn claims(&self, token: &str) -> Result<Verified, AuthError> {
         let set = self.keys.current();
         let expected = Expected {
             iss: &self.settings.issuer,
@@ -83,7 +86,8 @@ impl Authenticator {
             now: self.clock.now().timestamp(),
             leeway_s: self.settings.leeway_s,
         };
-        access_token::verify(token, |kid| set.verifying_key(kid), &expected).map_err(|bad| match bad {
+        let opened = self.opened.verify(token, |kid| set.verifying_key(kid), &expected);
+        opened.map_err(|bad| match bad {
             Bad::TooLong | Bad::Malformed | Bad::Header | Bad::Signature => AuthError::NotOurs,
             // An unknown key may be one that was removed or distrusted: then every honest client presents it.
             Bad::UnknownKey | Bad::Claims | Bad::Issuer | Bad::Audience | Bad::Expired | Bad::NotYet => {
