@@ -31,10 +31,6 @@ use clap::{Parser, Subcommand};
 
 use config::{Config, ConfigError};
 
-/// Requests are many small allocations; docs/adr/0009-allocator-and-log.md has what it saves.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[derive(Parser)]
 #[command(name = "auth-node", version, about = "A node of the Tessera login cluster")]
 struct Cli {
