@@ -88,7 +88,9 @@ impl World {
             .node_config("passwords", "memory_kib", "8192")
             .node_config("passwords", "passes", "1")
             .node_config("passwords", "wait_ms", "20000")
-            .node_config("server", "drain_grace_ms", "1000");
+            // Bursts of hundreds on two cores: who waits longer for a connection is not what these tests are about.
+            .node_config("postgres", "checkout_timeout_ms", "5000")
+            .node_config("server", "drain_grace_ms", "4000");
         let cluster = spec.start().await.unwrap_or_else(|error| panic!("no cluster: {error}"));
         let http =
             reqwest::Client::builder().timeout(Duration::from_secs(30)).no_proxy().build().expect("a client");
