@@ -56,7 +56,7 @@ impl RegisterService {
     pub async fn run(&self, request: RegisterRequest) -> Result<User, RegisterError> {
         let (bucket, lookup_hash) = self.identifiers.locate(TenantId::DEFAULT, &request.email);
         let once = request.once.as_ref().map(|key| self.bind(key, &request, &lookup_hash));
-        if let Some(user) = self.answered_before(bucket, once.as_ref(), &request.email).await? {
+        if let Some(user) = self.answered_before(bucket, once.as_ref()).await? {
             return Ok(user);
         }
         let account = self.build(bucket, lookup_hash, &request).await?;
@@ -81,10 +81,8 @@ impl RegisterService {
         &self,
         bucket: Bucket,
         once: Option<&Idempotency>,
-        email: &Email,
     ) -> Result<Option<User>, RegisterError> {
         let Some(once) = once else { return Ok(None) };
-        tracing::trace!(bytes = email.as_written().len(), "register with an idempotency key");
         match self.accounts.find_once(bucket, once).await.map_err(RegisterError::Store)? {
             Some(Once::Replayed(id)) => self.load(id).await.map(Some),
             Some(Once::Mismatch) => Err(RegisterError::Once(OnceError::Mismatch)),

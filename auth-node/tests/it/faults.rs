@@ -2,7 +2,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -262,8 +261,9 @@ async fn node_killed(world: Arc<World>) {
             sessions.push(world.new_session().await);
         }
         let two = world.node(2);
+        let answered = Arc::new(AtomicU64::new(0));
         let calls = sessions.into_iter().map(|mut session| {
-            let (world, two) = (Arc::clone(&world), two.clone());
+            let (world, two, answered) = (Arc::clone(&world), two.clone(), Arc::clone(&answered));
             tokio::spawn(async move {
                 loop {
                     let call = world
@@ -272,7 +272,10 @@ async fn node_killed(world: Arc<World>) {
                         .json(&json!({"refresh_token": session.refresh}));
                     match call.send().await {
                         Ok(response) if response.status() == 200 => {
-                            session.refresh = Answer::read(response).await.str("/refresh_token")
+                            // Half a body is no answer: the node died while it was writing.
+                            let Ok(body) = response.json::<serde_json::Value>().await else { return session };
+                            session.refresh = body["refresh_token"].as_str().expect("a token").to_owned();
+                            answered.fetch_add(1, Ordering::Relaxed);
                         }
                         Ok(response) => panic!("{}", response.status()),
                         Err(_) => return session,
@@ -281,7 +284,7 @@ async fn node_killed(world: Arc<World>) {
             })
         });
         let running: Vec<_> = calls.collect();
-        tokio::time::sleep(Duration::from_millis(300)).await; // some load, any amount
+        eventually("the clients refresh", || async { answered.load(Ordering::Relaxed) >= 40 }).await;
         world.cluster.kill("node-2").await.expect("killed");
         for client in running {
             let session = client.await.expect("a client");
