@@ -12,6 +12,7 @@ use crate::guard::{self, Guard};
 use crate::home::Home;
 use crate::launch::{prepare, start_all};
 use crate::plan::{Kind, Part};
+use crate::ports::PortBlock;
 use crate::postgres::{ADMIN, APP, DATABASE};
 use crate::process::ProcessId;
 use crate::promote;
@@ -28,6 +29,7 @@ pub struct Cluster {
     ours: bool,
     guard: Option<Guard>,
     folder: Option<TempDir>,
+    _block: Option<PortBlock>,
 }
 
 /// A node as a test sees it.
@@ -57,7 +59,7 @@ impl ClusterSpec {
         let mut spec = self;
         spec.cache = spec.cache.or_else(checkout_cache);
         let stop = if folder.is_some() { Stop::Sharply } else { Stop::Gently };
-        let mut cluster = Cluster { home: home.clone(), stop, ours: true, guard: None, folder };
+        let mut cluster = Cluster { home: home.clone(), stop, ours: true, guard: None, folder, _block: None };
         let (prepared, spec) = tokio::task::spawn_blocking(move || (prepare(&spec, &home), spec))
             .await
             .could_not("prepare the cluster")?;
@@ -67,6 +69,7 @@ impl ClusterSpec {
         };
         cluster.guard = start_guard(&spec, &cluster.home, cluster.folder.is_some())?;
         start_all(&spec, &prepared).await?;
+        cluster._block = prepared.started();
         Ok(cluster)
     }
 }

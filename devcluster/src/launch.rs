@@ -8,11 +8,12 @@ use crate::bootstrap;
 use crate::error::{Context, Error, Result};
 use crate::home::Home;
 use crate::plan::{Kind, Part, check_ports_free, plan};
+use crate::ports::PortBlock;
 use crate::postgres::{self, Role};
 use crate::secrets;
 use crate::servers::{self, Servers};
 use crate::site::Site;
-use crate::spec::ClusterSpec;
+use crate::spec::{ClusterSpec, Ports};
 use crate::state::{self, PartState, State};
 use crate::{account, node, redis};
 
@@ -20,8 +21,17 @@ use crate::{account, node, redis};
 pub(crate) struct Prepared {
     pub site: Site,
     pub state: State,
+    /// Free ports, ours as long as this is kept; the fixed ones without.
+    block: Option<PortBlock>,
     /// Held until the cluster is up: two `up`s at once would fight over ports and data.
     _starting: File,
+}
+
+impl Prepared {
+    /// The cluster is up: another `up` may look at it. What comes back keeps its free ports from other clusters.
+    pub(crate) fn started(self) -> Option<PortBlock> {
+        self.block
+    }
 }
 
 /// Decides and writes down what will run. `Ok(Err(state))` is the cluster that runs already.
@@ -35,7 +45,8 @@ pub(crate) fn prepare(spec: &ClusterSpec, home: &Home) -> Result<std::result::Re
     if spec.fresh {
         home.wipe()?;
     }
-    let parts = plan(spec)?;
+    let block = (spec.ports == Ports::Free).then(PortBlock::claim).transpose()?;
+    let parts = plan(spec, block.as_ref())?;
     check_ports_free(&parts)?;
     let cache = spec.cache.clone().unwrap_or_else(|| home.root().to_path_buf());
     spec.tell("looking for PostgreSQL and Redis");
@@ -58,7 +69,7 @@ pub(crate) fn prepare(spec: &ClusterSpec, home: &Home) -> Result<std::result::Re
     node::write_configs(spec, home, &parts)?;
     let site = Site::of(home, &state)?;
     postgres::write_passfile(&site)?;
-    Ok(Ok(Prepared { site, state, _starting: starting }))
+    Ok(Ok(Prepared { site, state, block, _starting: starting }))
 }
 
 /// Starts all parts and waits until they are ready. On failure the caller stops what was started.

@@ -27,6 +27,7 @@ mod home;
 mod launch;
 mod node;
 mod plan;
+mod ports;
 mod postgres;
 mod process;
 mod promote;

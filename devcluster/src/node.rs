@@ -177,7 +177,7 @@ mod tests {
             .ports(Ports::Fixed)
             .node_config("postgres", "pool_size", "4")
             .node_config_of(2, "tokens.extra", "x", "\"y\"");
-        let parts = crate::plan::plan(&spec).unwrap();
+        let parts = crate::plan::plan(&spec, None).unwrap();
         let node = |name: &str| parts.iter().find(|part| part.name == name).unwrap();
         let home = Home::new("/a \"b\"");
         let second = configuration(&spec, &home, &parts, node("node-2"), 2);

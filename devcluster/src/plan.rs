@@ -1,12 +1,12 @@
-//! Which parts a cluster has, what they are called and where they listen. Pure, but for picking free ports.
+//! Which parts a cluster has, what they are called and where they listen.
 
 use std::net::TcpListener;
 
-use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::spec::{ClusterSpec, Ports};
+use crate::ports::PortBlock;
+use crate::spec::ClusterSpec;
 
 const DIRECTORY_PORT: u16 = 5600;
 const REDIS_PORT: u16 = 7600;
@@ -18,9 +18,6 @@ const MOST_NODES: u16 = 50;
 const REDIS_BUS: u16 = 10_000;
 /// Redis masters; each has one replica.
 pub(crate) const REDIS_MASTERS: u16 = 3;
-/// Below the ephemeral ranges of Linux and macOS: no outgoing connection takes one of these meanwhile.
-const FREE_PORTS: std::ops::Range<u16> = 20_000..32_000;
-const FREE_PORT_TRIES: u32 = 2_000;
 
 /// What a part is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,14 +106,17 @@ impl Kind {
     }
 }
 
-/// The parts of a cluster, in the order they are shown.
-pub(crate) fn plan(spec: &ClusterSpec) -> Result<Vec<Part>> {
+/// The parts of a cluster, in the order they are shown; on the fixed ports unless a block is given.
+pub(crate) fn plan(spec: &ClusterSpec, block: Option<&PortBlock>) -> Result<Vec<Part>> {
     check(spec)?;
-    let mut picker = PortPicker::default();
+    let mut free = block.map(PortBlock::ports);
+    let mut next =
+        || free.as_mut().map(|ports| ports.next().ok_or_else(|| Error::new("the block of ports is full")));
     let place = |kind: Kind| {
-        let (port, second_port) = match spec.ports {
-            Ports::Fixed => kind.fixed_ports(),
-            Ports::Free => (picker.pick()?, kind.needs_second_port().then(|| picker.pick()).transpose()?),
+        let (port, second_port) = match next() {
+            None => kind.fixed_ports(),
+            Some(port) if kind.needs_second_port() => (port?, next().transpose()?),
+            Some(port) => (port?, None),
         };
         Ok(Part { name: kind.name(), kind, port, second_port })
     };
@@ -169,33 +169,13 @@ pub(crate) fn check_ports_free(parts: &[Part]) -> Result<()> {
     Ok(())
 }
 
-/// Hands out each free port once.
-#[derive(Default)]
-struct PortPicker {
-    taken: Vec<u16>,
-}
-
-impl PortPicker {
-    #[expect(clippy::disallowed_methods, reason = "a port to try, on a developer's machine")]
-    fn pick(&mut self) -> Result<u16> {
-        for _ in 0..FREE_PORT_TRIES {
-            let port = rand::rng().random_range(FREE_PORTS);
-            if !self.taken.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
-                self.taken.push(port);
-                return Ok(port);
-            }
-        }
-        Err(Error::new("there is no free port on this machine"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_default_cluster_has_the_agreed_names_and_ports() {
-        let parts = plan(&ClusterSpec::default().ports(Ports::Fixed)).unwrap();
+        let parts = plan(&ClusterSpec::default(), None).unwrap();
         let shown: Vec<String> = parts.iter().map(|p| format!("{}:{}", p.name, p.port)).collect();
         let expected = "directory:5600 shard-1-primary:5601 shard-1-replica-1:5611 shard-2-primary:5602 \
                         shard-2-replica-1:5612 shard-3-primary:5603 shard-3-replica-1:5613 redis-1:7600 redis-2:7601 \
@@ -206,8 +186,8 @@ mod tests {
 
     #[test]
     fn no_fixed_port_is_given_twice() {
-        let spec = ClusterSpec::default().ports(Ports::Fixed).shards(9).replicas(9).nodes(50);
-        let parts = plan(&spec).unwrap();
+        let spec = ClusterSpec::default().shards(9).replicas(9).nodes(50);
+        let parts = plan(&spec, None).unwrap();
         let mut ports: Vec<u16> =
             parts.iter().flat_map(|p| std::iter::once(p.port).chain(p.second_port)).collect();
         let count = ports.len();
@@ -218,7 +198,8 @@ mod tests {
 
     #[test]
     fn free_ports_differ() {
-        let parts = plan(&ClusterSpec::default()).unwrap();
+        let block = PortBlock::claim().unwrap();
+        let parts = plan(&ClusterSpec::default(), Some(&block)).unwrap();
         let mut ports: Vec<u16> =
             parts.iter().flat_map(|p| std::iter::once(p.port).chain(p.second_port)).collect();
         ports.sort_unstable();
@@ -237,8 +218,8 @@ mod tests {
 
     #[test]
     fn impossible_sizes_are_refused() {
-        assert!(plan(&ClusterSpec::default().shards(0)).is_err());
-        assert!(plan(&ClusterSpec::default().shards(10)).is_err());
-        assert!(plan(&ClusterSpec::default().redis(false)).is_err());
+        assert!(plan(&ClusterSpec::default().shards(0), None).is_err());
+        assert!(plan(&ClusterSpec::default().shards(10), None).is_err());
+        assert!(plan(&ClusterSpec::default().redis(false), None).is_err());
     }
 }

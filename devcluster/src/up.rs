@@ -49,7 +49,7 @@ pub async fn up(spec: &ClusterSpec, home: &Home, detach: bool) -> Result<Outcome
             return Err(problem);
         }
     }
-    drop(prepared);
+    let _claimed = prepared.started();
     let state = state::require(home)?;
     say(format_args!("\n{}\n{}", table(&state), ready_line(&state)));
     if detach {

@@ -1,0 +1,74 @@
+//! Free ports for a cluster of its own: a whole block of them, claimed against every other cluster on the machine.
+//!
+//! To look whether a port is free and to listen on it later leaves a gap in which another cluster does the same. So
+//! whoever listens on the first port of a block owns the others, and keeps listening as long as it may need one.
+
+use std::net::TcpListener;
+
+use rand::RngExt;
+
+use crate::error::{Error, Result};
+
+/// Below the ephemeral ranges of Linux and macOS: no outgoing connection takes one of these meanwhile.
+const FIRST: u16 = 20_000;
+/// More than the largest cluster needs.
+const SIZE: u16 = 240;
+const BLOCKS: u16 = 50;
+
+/// The ports after `first` up to the end of the block, for nobody else while this lives.
+#[derive(Debug)]
+pub(crate) struct PortBlock {
+    first: u16,
+    _claim: TcpListener,
+}
+
+impl PortBlock {
+    /// A block in which no port is taken. Where a cluster was left running, or a server of somebody else, we stay away.
+    #[expect(clippy::disallowed_methods, reason = "where to begin to look, on a developer's machine")]
+    pub(crate) fn claim() -> Result<Self> {
+        let start = rand::rng().random_range(0..BLOCKS);
+        let blocks = (start..BLOCKS).chain(0..start);
+        blocks
+            .map(|block| FIRST + block * SIZE)
+            .find_map(|first| {
+                let claim = listen(first)?;
+                let free = (first + 1..first + SIZE).all(|port| listen(port).is_some());
+                free.then_some(Self { first, _claim: claim })
+            })
+            .ok_or_else(|| Error::new(format!("no {SIZE} free ports in a row on this machine")))
+    }
+
+    /// The ports to give out, each once.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = u16> + use<> {
+        self.first + 1..self.first + SIZE
+    }
+}
+
+fn listen(port: u16) -> Option<TcpListener> {
+    TcpListener::bind(("127.0.0.1", port)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn blocks_that_are_claimed_at_once_share_no_port() {
+        let claims: Vec<_> = (0..8).map(|_| std::thread::spawn(|| PortBlock::claim().unwrap())).collect();
+        let blocks: Vec<PortBlock> = claims.into_iter().map(|claim| claim.join().unwrap()).collect();
+        let ports: Vec<u16> = blocks.iter().flat_map(PortBlock::ports).collect();
+        assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), ports.len());
+    }
+
+    #[test]
+    fn a_block_with_a_busy_port_is_left_alone() {
+        let block = PortBlock::claim().unwrap();
+        let (first, busy) = (block.first, listen(block.ports().last().unwrap()).unwrap());
+        drop(block);
+        let others: Vec<PortBlock> = std::iter::from_fn(|| PortBlock::claim().ok()).take(5).collect();
+        assert!(!others.is_empty() && others.iter().all(|other| other.first != first));
+        drop(busy);
+    }
+}
