@@ -21,6 +21,7 @@ pub mod gate;
 mod health;
 mod map;
 pub mod migrate;
+pub mod moves;
 mod ownership;
 mod plan;
 mod poll;

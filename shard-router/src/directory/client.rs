@@ -48,6 +48,10 @@ impl Directory {
         Self { address, login, timeout }
     }
 
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// A connection of its own: the directory is off the request path and needs no pool.
     ///
     /// # Errors

@@ -1,0 +1,81 @@
+//! Whether two shards are fit for a move. Looks, and changes nothing.
+
+use super::site::{READER, Site};
+use super::{MoveError, sql};
+use sqlx::Row;
+
+const MOST_TRANSACTION_AGE_S: f64 = 5.0;
+/// The stream, the way back, and two table copies at a time on either side.
+const SLOTS_WANTED: i64 = 4;
+/// Row filters and error statistics of subscriptions came with it.
+const OLDEST_SERVER: i32 = 150_000;
+/// From here on a subscription can leave out what arrived by replication.
+const ORIGIN_SERVER: i32 = 160_000;
+
+/// Names every reason against the move at once.
+pub(super) async fn check(from: &mut Site, to: &mut Site) -> Result<(), MoveError> {
+    let mut against = Vec::new();
+    for site in [&mut *from, &mut *to] {
+        server(site, &mut against).await?;
+        tables(site, &mut against).await?;
+    }
+    if shape(from).await? != shape(to).await? {
+        against.push(format!("{} and {} differ in their tables: migrate both first", from.place, to.place));
+    }
+    let query = sqlx::query_scalar(sql::OLD_TRANSACTIONS).bind(MOST_TRANSACTION_AGE_S).bind(READER);
+    let old: i64 = from.one(query).await?;
+    if old > 0 {
+        against.push(format!("{}: {old} transactions are older than {MOST_TRANSACTION_AGE_S} s", from.place));
+    }
+    if against.is_empty() {
+        return Ok(());
+    }
+    Err(MoveError::NotReady(against.join("; ")))
+}
+
+async fn server(site: &mut Site, against: &mut Vec<String>) -> Result<(), MoveError> {
+    let place = site.place;
+    let row = site.row(sqlx::query(sql::SERVER)).await?;
+    let row = row.ok_or_else(|| place.said()(sqlx::Error::RowNotFound))?;
+    let read = || -> Result<(i32, String, i32, bool), sqlx::Error> {
+        Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
+    };
+    let (version, wal_level, prepared, recovering) = read().map_err(place.said())?;
+    if version < OLDEST_SERVER {
+        against.push(format!("{place}: PostgreSQL {} is too old, 15 is the first", version / 10_000));
+    }
+    if wal_level != "logical" {
+        against.push(format!("{place}: wal_level is {wal_level}, not logical"));
+    }
+    if prepared > 0 {
+        against.push(format!("{place}: max_prepared_transactions is {prepared}: a drain cannot see those"));
+    }
+    if recovering {
+        against.push(format!("{place}: its address leads to a replica"));
+    }
+    let free: i64 = site.one(sqlx::query_scalar(sql::FREE_SLOTS)).await?;
+    if free < SLOTS_WANTED {
+        against.push(format!("{place}: {free} replication slots are free, {SLOTS_WANTED} are wanted"));
+    }
+    Ok(())
+}
+
+async fn tables(site: &mut Site, against: &mut Vec<String>) -> Result<(), MoveError> {
+    let bare: Vec<String> = site.all(sqlx::query_scalar(sql::UNPROTECTED)).await?;
+    if !bare.is_empty() {
+        against.push(format!("{}: no ownership trigger on {}", site.place, bare.join(", ")));
+    }
+    Ok(())
+}
+
+async fn shape(site: &mut Site) -> Result<String, MoveError> {
+    site.one(sqlx::query_scalar(sql::SHAPE)).await
+}
+
+/// Whether a subscription between this server and another such one may ask for `origin = none`.
+pub(super) async fn knows_origins(site: &mut Site) -> Result<bool, MoveError> {
+    let place = site.place;
+    let row = site.row(sqlx::query(sql::SERVER)).await?;
+    let row = row.ok_or_else(|| place.said()(sqlx::Error::RowNotFound))?;
+    Ok(row.try_get::<i32, _>(0).map_err(place.said())? >= ORIGIN_SERVER)
+}

@@ -1,0 +1,219 @@
+//! Every statement of a move. Each one that changes anything names the state, the attempt or the epoch under which
+//! alone it may.
+
+/// The columns of a [`Move`](super::Move), in the order that `ledger` reads them.
+macro_rules! columns {
+    () => {
+        "m.move_id, m.lo, m.hi, m.src, m.dst, m.state, m.attempt, m.epoch, m.fence_deadline,
+         m.reverse_from::text AS reverse_from, m.reversible, m.verified, m.paused, m.rows_estimated, m.note,
+         m.created_at, m.changed_at, m.soaking_since"
+    };
+}
+
+// ---- the directory ----
+
+pub(super) const GET: &str = concat!("SELECT ", columns!(), " FROM directory.move m WHERE m.move_id = $1");
+
+pub(super) const OPEN: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM directory.move m WHERE m.state NOT IN ('done', 'aborted', 'rolled_back') ORDER BY m.move_id"
+);
+
+pub(super) const LATEST: &str =
+    concat!("SELECT ", columns!(), " FROM directory.move m ORDER BY m.move_id DESC LIMIT $1");
+
+/// Only a range that lies whole at its source may be planned.
+pub(super) const PLAN: &str = concat!(
+    "INSERT INTO directory.move AS m (lo, hi, src, dst)
+     SELECT $1, $2, $3, $4
+     WHERE (SELECT count(*) FROM directory.bucket_map
+            WHERE bucket BETWEEN $1 AND $2 AND shard_id = $3) = $2 - $1 + 1
+     RETURNING ",
+    columns!()
+);
+
+/// One mover a pair of shards. Held by the session, so that it ends with the mover; safety does not rest on it.
+pub(super) const LOCK_PAIR: &str = "SELECT pg_try_advisory_lock(7305018, $1::int * 32768 + $2::int)";
+
+pub(super) const ADVANCE: &str = concat!(
+    "UPDATE directory.move m SET state = $4, changed_at = clock_timestamp(), note = NULL,
+         soaking_since = CASE WHEN $4 = 'soaking' THEN clock_timestamp() ELSE m.soaking_since END
+     WHERE m.move_id = $1 AND m.state = $2 AND m.attempt = $3 RETURNING ",
+    columns!()
+);
+
+/// Allocates the attempt and the epoch of a fence.
+pub(super) const OPEN_WINDOW: &str = concat!(
+    "UPDATE directory.move m SET state = $4, attempt = m.attempt + 1, changed_at = clock_timestamp(),
+         fence_deadline = clock_timestamp() + $5 * interval '1 millisecond',
+         epoch = (SELECT max(b.epoch) + 1 FROM directory.bucket_map b WHERE b.bucket BETWEEN m.lo AND m.hi)
+     WHERE m.move_id = $1 AND m.state = $2 AND m.attempt = $3 AND NOT m.paused RETURNING ",
+    columns!()
+);
+
+/// The decision against: the owner stays, with the epoch of the fence. Answers how many buckets that were.
+pub(super) const UNDO_WINDOW: &str = "WITH m AS (
+        UPDATE directory.move SET state = $4, fence_deadline = NULL, changed_at = clock_timestamp(), note = $5
+        WHERE move_id = $1 AND state = $2 AND attempt = $3 RETURNING lo, hi, epoch)
+    UPDATE directory.bucket_map b SET epoch = m.epoch FROM m WHERE b.bucket BETWEEN m.lo AND m.hi";
+
+/// The decision for: the only statement by which a bucket changes its owner.
+pub(super) const DECIDE: &str = "WITH m AS (
+        UPDATE directory.move SET state = $4, fence_deadline = NULL, changed_at = clock_timestamp(), note = NULL,
+            reverse_from = $5::pg_lsn, reversible = false, verified = NULL
+        WHERE move_id = $1 AND state = $2 AND attempt = $3 AND fence_deadline > clock_timestamp()
+        RETURNING lo, hi, epoch)
+    UPDATE directory.bucket_map b SET shard_id = $6, epoch = m.epoch FROM m WHERE b.bucket BETWEEN m.lo AND m.hi";
+
+pub(super) const IS_OVERDUE: &str = "SELECT coalesce(bool_or(fence_deadline < clock_timestamp()), false)
+    FROM directory.move WHERE move_id = $1 AND state IN ('fencing', 'returning')";
+
+pub(super) const SET_NOTE: &str =
+    "UPDATE directory.move SET note = $3 WHERE move_id = $1 AND attempt = $2 AND note IS DISTINCT FROM $3";
+pub(super) const SET_ROWS: &str = "UPDATE directory.move SET rows_estimated = $2 WHERE move_id = $1";
+pub(super) const SET_REVERSIBLE: &str =
+    "UPDATE directory.move SET reversible = $3 WHERE move_id = $1 AND attempt = $2";
+pub(super) const SET_VERIFIED: &str =
+    "UPDATE directory.move SET verified = $3 WHERE move_id = $1 AND attempt = $2";
+pub(super) const SET_PAUSED: &str = "UPDATE directory.move SET paused = $2
+    WHERE move_id = $1 AND state NOT IN ('done', 'aborted', 'rolled_back')";
+
+// ---- who owns what, on a shard ----
+
+/// Says which attempt alone may activate this shard. Never touches what it owns, and never goes back: (move, attempt)
+/// rises, so that neither an older move nor an older attempt can arm or disarm a later one.
+pub(super) const ARM: &str = "UPDATE meta.bucket_owner SET move_id = $3, attempt = $4
+    WHERE bucket BETWEEN $1 AND $2 AND state IN ('I', 'M')
+      AND (coalesce(move_id, 0), coalesce(attempt, 0)) < ($3, $4)";
+
+/// Buckets of a range that are armed for one attempt.
+pub(super) const COUNT_ARMED: &str = "SELECT count(*) FROM meta.bucket_owner
+    WHERE bucket BETWEEN $1 AND $2 AND state IN ('I', 'M') AND move_id = $3 AND attempt = $4";
+
+pub(super) const FENCE: &str =
+    "UPDATE meta.bucket_owner SET state = 'F', epoch = $3, move_id = $4, attempt = $5,
+        moved_to = NULL, fence_deadline = clock_timestamp() + $6 * interval '1 millisecond'
+    WHERE bucket BETWEEN $1 AND $2 AND state = 'A' AND epoch < $3";
+
+/// Also raises the epoch of what a late fence of the undone attempt could still reach.
+pub(super) const UNFENCE: &str = "UPDATE meta.bucket_owner SET state = 'A', epoch = $3, fence_deadline = NULL
+    WHERE bucket BETWEEN $1 AND $2
+      AND (state = 'F' AND move_id = $4 AND attempt <= $5 OR state = 'A' AND epoch < $3)";
+
+pub(super) const ACTIVATE: &str = "UPDATE meta.bucket_owner SET state = 'A', epoch = $3, moved_to = NULL,
+        fence_deadline = NULL
+    WHERE bucket BETWEEN $1 AND $2 AND state IN ('I', 'M') AND move_id = $4 AND attempt = $5 AND epoch < $3";
+
+pub(super) const MARK_MOVED: &str =
+    "UPDATE meta.bucket_owner SET state = 'M', moved_to = $6, fence_deadline = NULL
+    WHERE bucket BETWEEN $1 AND $2 AND state = 'F' AND epoch = $3 AND move_id = $4 AND attempt = $5";
+
+/// How many buckets of a range are in a state, at an epoch or later.
+pub(super) const COUNT_STATE: &str = "SELECT count(*) FROM meta.bucket_owner
+    WHERE bucket BETWEEN $1 AND $2 AND state::text = $3 AND epoch >= $4";
+
+// ---- the window ----
+
+pub(super) const FLUSHED: &str = "SELECT pg_current_wal_flush_lsn()::text";
+pub(super) const INSERTED: &str = "SELECT pg_current_wal_insert_lsn()::text";
+
+/// Physical standbys: how many stream, and how many of them have flushed a position. A logical walsender is none.
+pub(super) const STANDBYS: &str = "SELECT count(*), count(*) FILTER (WHERE r.flush_lsn >= $1::pg_lsn)
+    FROM pg_stat_replication r LEFT JOIN pg_replication_slots s ON s.active_pid = r.pid
+    WHERE r.state = 'streaming' AND coalesce(s.slot_type, 'physical') = 'physical'
+      AND r.application_name NOT LIKE 'tessera\\_move\\_%' AND r.application_name NOT LIKE 'pg\\_%\\_sync\\_%'";
+
+/// Transactions that may have passed the gate: of this database, not ours, by roles that can write.
+pub(super) const OPEN_TRANSACTIONS: &str = "SELECT l.virtualtransaction, l.pid
+    FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'virtualxid' AND l.granted AND l.pid <> pg_backend_pid()
+      AND a.datname = current_database() AND a.backend_type = 'client backend'
+      AND a.application_name <> $1
+      AND (SELECT bool_or(has_table_privilege(a.usesysid, t.tgrelid, 'INSERT, UPDATE, DELETE'))
+           FROM pg_trigger t WHERE t.tgname = 'owner_check')";
+
+pub(super) const TERMINATE: &str = "SELECT pg_terminate_backend(pid)
+    FROM pg_stat_activity WHERE pid = ANY ($1) AND backend_type = 'client backend'";
+
+pub(super) const PREPARED: &str =
+    "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()";
+
+pub(super) const WRITE_MARKER: &str = "INSERT INTO meta.move_marker (move_id, phase) VALUES ($1, $2)";
+pub(super) const SEE_MARKER: &str =
+    "SELECT EXISTS (SELECT FROM meta.move_marker WHERE move_id = $1 AND phase = $2)";
+pub(super) const DELETE_MARKERS: &str = "DELETE FROM meta.move_marker WHERE move_id = $1";
+
+// ---- what is moved ----
+
+/// Every table that `meta.protect` was called for; of a partitioned one the root.
+pub(super) const TABLES: &str = "SELECT format('%I.%I', n.nspname, c.relname)
+    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE t.tgname = 'owner_check' AND NOT c.relispartition ORDER BY 1";
+
+/// Tables with a bucket that lack the trigger: they would be left behind.
+pub(super) const UNPROTECTED: &str = "SELECT format('%I.%I', n.nspname, c.relname)
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE a.attname = 'bucket' AND NOT a.attisdropped AND c.relkind IN ('r', 'p') AND n.nspname NOT IN ('meta', 'pg_catalog')
+      AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'owner_check' AND t.tgenabled = 'O')
+    ORDER BY 1";
+
+/// Names and types of all columns of what is moved: two shards must agree to the letter.
+pub(super) const SHAPE: &str =
+    "SELECT coalesce(string_agg(format('%s.%s.%s %s', n.nspname, c.relname, a.attname,
+        format_type(a.atttypid, a.atttypmod)), ',' ORDER BY n.nspname, c.relname, a.attnum), '')
+    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE t.tgname = 'owner_check' AND NOT c.relispartition";
+
+pub(super) const SERVER: &str =
+    "SELECT current_setting('server_version_num')::int, current_setting('wal_level'),
+        current_setting('max_prepared_transactions')::int, pg_is_in_recovery(),
+        current_setting('synchronous_standby_names')";
+
+pub(super) const FREE_SLOTS: &str = "SELECT current_setting('max_replication_slots')::bigint - count(*)
+    FROM pg_replication_slots";
+
+/// Transactions older than this would hold the window open, or the snapshot of the copy.
+pub(super) const OLD_TRANSACTIONS: &str = "SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+      AND application_name <> $2 AND xact_start < clock_timestamp() - $1 * interval '1 second'";
+
+// ---- streams ----
+
+pub(super) const HAS_PUBLICATION: &str = "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1)";
+pub(super) const HAS_SUBSCRIPTION: &str = "SELECT EXISTS (SELECT FROM pg_subscription WHERE subname = $1 AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+pub(super) const HAS_SLOT: &str = "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)";
+pub(super) const MAKE_SLOT: &str = "SELECT pg_create_logical_replication_slot($1, 'pgoutput')::text";
+
+/// `r` is a table whose changes stream; until then it lives in a snapshot of its own.
+pub(super) const SYNCED: &str = "SELECT count(*), count(*) FILTER (WHERE r.srsubstate = 'r')
+    FROM pg_subscription_rel r JOIN pg_subscription s ON s.oid = r.srsubid WHERE s.subname = $1";
+
+/// The slot of a stream and those of its table copies, with who uses them.
+pub(super) const SLOTS_OF: &str = "SELECT slot_name::text, active_pid FROM pg_replication_slots
+    WHERE slot_name = $1 OR slot_name LIKE $2";
+/// What PostgreSQL calls the slots of a subscription's table copies, as a pattern; asked of the subscriber.
+pub(super) const COPY_SLOTS: &str = "SELECT format('pg\\_%s\\_sync\\_%%\\_%s', s.oid, c.system_identifier)
+    FROM pg_subscription s, pg_control_system() c
+    WHERE s.subname = $1 AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
+pub(super) const DROP_SLOT: &str = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active";
+pub(super) const END_BACKEND: &str = "SELECT pg_terminate_backend($1)";
+
+/// Never backwards: a second run finds the slot where the first one left it.
+pub(super) const ADVANCE_SLOT: &str = "SELECT pg_replication_slot_advance(slot_name, $2::pg_lsn)::text
+    FROM pg_replication_slots WHERE slot_name = $1 AND confirmed_flush_lsn < $2::pg_lsn AND NOT active";
+
+/// Errors of a stream's workers. PostgreSQL 15 and later.
+pub(super) const STREAM_ERRORS: &str = "SELECT coalesce(sum(apply_error_count + sync_error_count), 0)::bigint
+    FROM pg_stat_subscription_stats WHERE subname = $1";
+
+/// Bytes that a stream has yet to confirm.
+pub(super) const STREAM_LAG: &str =
+    "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint
+    FROM pg_replication_slots WHERE slot_name = $1";
+
+/// Rows that running table copies have written so far, on the subscriber.
+pub(super) const COPYING_ROWS: &str =
+    "SELECT coalesce(sum(tuples_processed), 0)::bigint FROM pg_stat_progress_copy
+    WHERE datname = current_database() AND command = 'COPY FROM'";
