@@ -90,7 +90,7 @@ impl State {
     }
 
     /// The other servers of the part's shard: its primary if it is a replica, its replicas if it is the primary.
-    pub(crate) fn siblings(&self, part: &Part) -> Vec<Part> {
+    pub fn siblings(&self, part: &Part) -> Vec<Part> {
         let shard = part.kind.shard();
         let same = self.parts.iter().map(|state| &state.part).filter(|p| p.kind.shard() == shard);
         same.filter(|other| shard.is_some() && other.name != part.name).cloned().collect()
