@@ -11,6 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+/// How long a killed part stays away.
+const ABSENCE: Duration = Duration::from_millis(700);
 
 /// Who dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -114,6 +118,7 @@ struct Saboteur {
     struck: AtomicBool,
     steps: Mutex<Vec<(Step, Instant)>>,
     plant: Option<Plant>,
+    coming_back: Mutex<Option<JoinHandle<Result<(), String>>>>,
 }
 
 impl Watch for Saboteur {
@@ -134,10 +139,24 @@ impl Watch for Saboteur {
         }
         match victim.part(self.drill.from, self.drill.to) {
             None => Err("killed".to_owned()),
-            Some(part) => tokio::task::block_in_place(|| {
-                Handle::current().block_on(self.stage.cluster.kill(&part)).map_err(|error| error.to_string())
-            }),
+            Some(part) => self.kill(part),
         }
+    }
+}
+
+impl Saboteur {
+    /// Kills a part, and brings it back a moment later, as a supervisor would while the mover goes on or gives up.
+    fn kill(&self, part: String) -> Result<(), String> {
+        tokio::task::block_in_place(|| {
+            Handle::current().block_on(self.stage.cluster.kill(&part)).map_err(|error| error.to_string())
+        })?;
+        let stage = Arc::clone(&self.stage);
+        let coming_back = tokio::spawn(async move {
+            tokio::time::sleep(ABSENCE).await;
+            stage.cluster.start(&part).await.map_err(|error| error.to_string())
+        });
+        *self.coming_back.lock().unwrap_or_else(PoisonError::into_inner) = Some(coming_back);
+        Ok(())
     }
 }
 
@@ -204,6 +223,7 @@ impl Drill {
             struck: AtomicBool::new(false),
             steps: Mutex::default(),
             plant,
+            coming_back: Mutex::default(),
         });
         let mover = stage.mover(Arc::clone(&watch) as Arc<dyn Watch>);
         let (lo, hi) = (Bucket::try_from(self.lo), Bucket::try_from(self.hi));
@@ -212,12 +232,13 @@ impl Drill {
         let outcome = mover.run(planned.id).await;
         let died = Instant::now();
         let mut report = DrillReport::default();
-        if let Some((step, victim)) = self.crash {
+        if let Some((step, _)) = self.crash {
             if !watch.struck.load(Ordering::SeqCst) {
                 return Err(format!("the move ended before {step:?}: {outcome:?}").into());
             }
-            if let Some(part) = victim.part(self.from, self.to) {
-                stage.cluster.start(&part).await?;
+            let coming_back = watch.coming_back.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(coming_back) = coming_back {
+                coming_back.await??;
             }
         } else if self.ending == Ending::Abort {
             report.state = Some(mover.abort(planned.id).await?.state);

@@ -122,6 +122,12 @@ impl History {
         self.ops.lock().unwrap_or_else(PoisonError::into_inner).count += 1;
     }
 
+    /// Counts an operation as acknowledged that somebody else has carried out: for planting faults.
+    pub fn acknowledge(&self, bucket: i32, seq: i64) {
+        let mut ops = self.ops.lock().unwrap_or_else(PoisonError::into_inner);
+        ops.present.insert((bucket, seq));
+    }
+
     /// Asks every shard what it holds, once nothing is under way any more.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 
 use devcluster::ClusterSpec;
 use libtest_mimic::{Arguments, Trial};
-use move_trials::drill::{Drill, Ending, Plant, Victim};
-use move_trials::{History, Load, Stage, Verdict};
+use move_trials::drill::{Drill, DrillReport, Ending, Plant, Victim};
+use move_trials::{History, Load, Problem, Stage, Verdict};
 use shard_router::moves::Step;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -29,6 +29,17 @@ impl Field {
 
     /// A drill under load, and what the checker says: it must be nothing, unless faults were planted.
     async fn run(&mut self, drill: Drill, plant: Option<Plant>) -> (Verdict, usize) {
+        let (outcome, verdict) = self.try_run(drill, plant).await;
+        let (report, failed) = outcome.unwrap_or_else(|error| panic!("{drill:?}: {error}; {verdict:?}"));
+        println!("{drill:?} {report:?}");
+        (verdict, failed)
+    }
+
+    async fn try_run(
+        &mut self,
+        drill: Drill,
+        plant: Option<Plant>,
+    ) -> (Result<(DrillReport, usize), Problem>, Verdict) {
         self.loads += 1;
         let fresh = self.stage.router(&format!("fresh-{}", self.loads), false).await.unwrap();
         let stale = self.stage.router(&format!("stale-{}", self.loads), true).await.unwrap();
@@ -40,21 +51,188 @@ impl Field {
         let outcome = drill.carry_out(&self.stage, plant).await;
         let seen = load.stop().await.unwrap();
         let verdict = self.history.check(&self.stage).await.unwrap();
-        let report = outcome.unwrap_or_else(|error| panic!("{drill:?}: {error}; {verdict:?}"));
-        println!("{drill:?} {report:?}");
-        (verdict, seen.failed())
+        (outcome.map(|report| (report, seen.failed())), verdict)
     }
 
-    async fn whole_range(&self, ending: Ending) -> Drill {
-        let drill = Drill::seeded(&self.stage, 0..16, 0).await.unwrap();
-        Drill { ending, crash: None, ..drill }
+    async fn drill(&self, seed: u64, ending: Ending, crash: Option<(Step, Victim)>) -> Drill {
+        let drill = Drill::seeded(&self.stage, BUCKETS, seed).await.unwrap();
+        Drill { ending, crash, ..drill }
+    }
+
+    /// A move during which something is done that no mover would do, on the range's first bucket.
+    async fn planted(
+        &mut self,
+        step: Step,
+        fault: impl Fn(&Drill) -> (u16, String) + Send + Sync + 'static,
+    ) -> Verdict {
+        let drill = self.drill(0, Ending::Clean, None).await;
+        let stage = Arc::clone(&self.stage);
+        let plant: Plant = Box::new(move |reached| {
+            if reached == step {
+                let (shard, sql) = fault(&drill);
+                let done = tokio::task::block_in_place(|| {
+                    tokio::runtime::Handle::current().block_on(stage.sabotage(shard, &sql, true))
+                });
+                done.unwrap();
+            }
+        });
+        self.run(drill, Some(plant)).await.0
     }
 }
 
+/// Eight moves, each from its own seed: clean, back, or given up. Nothing is wrong afterwards, and no node would
+/// have answered 503.
 async fn seeded_moves(field: &mut Field) {
     for seed in 1..=8 {
         let drill = Drill::seeded(&field.stage, BUCKETS, seed).await.unwrap();
-        let (verdict, _) = field.run(drill, None).await;
+        let (verdict, failed) = field.run(drill, None).await;
         assert!(verdict.is_clean(), "{verdict:?}");
+        assert_eq!(failed, 0, "a client was told 503");
     }
+}
+
+/// Nine deaths; all of them are in `move-trials crashes`.
+async fn deaths(field: &mut Field) {
+    let points = [
+        (Step::StreamMade, Victim::Target),
+        (Step::Copied, Victim::Directory),
+        (Step::FenceDecided, Victim::Mover),
+        (Step::Fenced, Victim::Source),
+        (Step::Drained, Victim::Mover),
+        (Step::MarkerArrived, Victim::Target),
+        (Step::Decided, Victim::Mover),
+        (Step::Activated, Victim::Source),
+        (Step::SourceMoved, Victim::Target),
+    ];
+    for (number, crash) in points.into_iter().enumerate() {
+        let ending = if number % 2 == 0 { Ending::Clean } else { Ending::Rollback };
+        let drill = field.drill(number as u64, ending, Some(crash)).await;
+        let (verdict, _) = field.run(drill, None).await;
+        assert!(verdict.is_clean(), "{crash:?}: {verdict:?}");
+    }
+}
+
+/// What a missing drain or a node past the fence would do: a write is acknowledged by the source, and stays there.
+async fn a_write_past_the_fence_is_found(field: &mut Field) {
+    let history = Arc::clone(&field.history);
+    let verdict = field
+        .planted(Step::ForwardDropped, move |drill| {
+            history.acknowledge(drill.lo, -9);
+            (drill.from, format!("INSERT INTO trial.op (bucket, seq) VALUES ({}, -9)", drill.lo))
+        })
+        .await;
+    assert_eq!(verdict.lost.len(), 1, "{verdict:?}");
+}
+
+/// A copy that lacks a row is found by the exact comparison, and the range goes back with everything written since.
+async fn a_copy_that_differs_goes_back(field: &mut Field) {
+    let drill = field.drill(0, Ending::Clean, None).await;
+    let (stage, lo) = (Arc::clone(&field.stage), drill.lo);
+    let plant: Plant = Box::new(move |reached| {
+        if reached == Step::CaughtUp {
+            let sql = format!("DELETE FROM trial.counter WHERE bucket = {lo} AND id = 1");
+            let done = tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(stage.sabotage(drill.to, &sql, true))
+            });
+            done.unwrap();
+        }
+    });
+    let (outcome, verdict) = field.try_run(drill, Some(plant)).await;
+    let told = outcome.unwrap_err().to_string();
+    assert!(told.contains("trial.counter bucket"), "{told}");
+    let owners: Vec<i16> = sqlx::query_scalar(
+        "SELECT DISTINCT shard_id FROM directory.bucket_map WHERE bucket BETWEEN $1 AND $2",
+    )
+    .bind(drill.lo)
+    .bind(drill.hi)
+    .fetch_all(&mut field.stage.on_directory().await.unwrap())
+    .await
+    .unwrap();
+    assert_eq!(owners, [i16::try_from(drill.from).unwrap()]);
+    assert!(
+        verdict.lost.is_empty() && verdict.ghosts.is_empty() && verdict.misplaced.is_empty(),
+        "{verdict:?}"
+    );
+    // While the target was the owner, the missing row was missing to everybody: that is what the comparison limits.
+    let missed = |report: &String| report.contains(&format!("counter ({}, 1)", drill.lo));
+    assert!(verdict.stale_reads.iter().all(missed), "{verdict:?}");
+    assert!(verdict.miscounted.is_empty(), "{verdict:?}");
+}
+
+/// What a lost row looks like, wherever it was lost.
+async fn a_lost_row_is_found(field: &mut Field) {
+    let verdict = field
+        .planted(Step::Soaking, |drill| {
+            let lost = "DELETE FROM trial.op WHERE (bucket, seq) IN
+                (SELECT bucket, seq FROM trial.op WHERE bucket BETWEEN";
+            (drill.to, format!("{lost} {} AND {} ORDER BY seq LIMIT 1)", drill.lo, drill.hi))
+        })
+        .await;
+    assert_eq!(verdict.lost.len(), 1, "{verdict:?}");
+}
+
+/// What a row looks like that came twice, or from nowhere.
+async fn a_ghost_is_found(field: &mut Field) {
+    let verdict = field
+        .planted(Step::Soaking, |drill| {
+            (drill.to, format!("INSERT INTO trial.op (bucket, seq) VALUES ({}, -7)", drill.lo))
+        })
+        .await;
+    assert_eq!(verdict.ghosts.len(), 1, "{verdict:?}");
+}
+
+/// What a zombie without epochs would do: the source takes the range up again, and a stale node writes there.
+async fn two_owners_are_found(field: &mut Field) {
+    let verdict = field
+        .planted(Step::RowsDeleted, |drill| {
+            let Drill { lo, hi, .. } = drill;
+            (
+                drill.from,
+                format!("UPDATE meta.bucket_owner SET state = 'A' WHERE bucket BETWEEN {lo} AND {hi}"),
+            )
+        })
+        .await;
+    assert!(!verdict.misplaced.is_empty(), "{verdict:?}");
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    type Shared = Arc<Mutex<Option<Field>>>;
+    let runtime = Arc::new(tokio::runtime::Runtime::new().expect("threads"));
+    let field: Shared = Arc::default();
+    macro_rules! trials {
+        ($($name:ident: $fresh:literal),* $(,)?) => {
+            vec![$({
+                let (field, runtime) = (Arc::clone(&field), Arc::clone(&runtime));
+                Trial::test(stringify!($name), move || {
+                    let mut field = field.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    runtime.block_on(async {
+                        // What a planted fault leaves behind is nothing to go on with.
+                        let mut here = match field.take() {
+                            Some(here) if !$fresh => here,
+                            _ => Field::start().await,
+                        };
+                        $name(&mut here).await;
+                        if !$fresh {
+                            *field = Some(here);
+                        }
+                    });
+                    Ok(())
+                })
+            }),*]
+        };
+    }
+    let trials = trials![
+        seeded_moves: false,
+        deaths: false,
+        a_write_past_the_fence_is_found: true,
+        a_copy_that_differs_goes_back: true,
+        a_lost_row_is_found: true,
+        a_ghost_is_found: true,
+        two_owners_are_found: true,
+    ];
+    let arguments = Arguments { test_threads: Some(1), ..arguments };
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    runtime.block_on(async { drop(field.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()) });
+    conclusion.exit_code()
 }

@@ -131,7 +131,7 @@ fn parse_topology(
 }
 
 /// The placements in the order of their buckets; a missing bucket is an error, since no index may shift.
-fn placements(rows: &[(i32, i16, i64)]) -> Result<Vec<Placement>, String> {
+pub(super) fn placements(rows: &[(i32, i16, i64)]) -> Result<Vec<Placement>, String> {
     let mut placements = Vec::with_capacity(Bucket::COUNT);
     for (bucket, shard_id, epoch) in rows {
         let expected = placements.len();

@@ -1,6 +1,6 @@
 //! Questions of operators: where one bucket is, and how each shard is doing.
 
-use super::client::Directory;
+use super::client::{Directory, placements};
 use super::section::ShardRow;
 use super::sql;
 use crate::map::{Placement, ShardId};
@@ -41,6 +41,26 @@ impl Directory {
         let row = sqlx::query_as(sql::PLACEMENT).bind(i32::from(bucket)).fetch_optional(&mut connection);
         let row: Option<(i16, i64)> = within(self.timeout, row).await?;
         Ok(row.and_then(|(shard, epoch)| Some(Placement { shard: ShardId::new(shard)?, epoch })))
+    }
+
+    /// The owner of every bucket, in order.
+    ///
+    /// # Errors
+    /// The directory cannot be read, or lacks a bucket.
+    pub async fn placements(&self) -> Result<Vec<Placement>, sqlx::Error> {
+        let mut connection = self.connect().await?;
+        let rows = within(self.timeout, sqlx::query_as(sql::BUCKETS).fetch_all(&mut connection)).await?;
+        placements(&rows).map_err(|reason| sqlx::Error::Decode(reason.into()))
+    }
+
+    /// Marks a shard as one that is to be emptied: it has no weight any more. Needs the owner's login.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub async fn drain(&self, shard: ShardId) -> Result<(), sqlx::Error> {
+        let mut connection = self.connect().await?;
+        let query = sqlx::query(sql::DRAIN_SHARD).bind(shard.get());
+        within(self.timeout, query.execute(&mut connection)).await.map(|_| ())
     }
 
     /// Asks a shard's primary how it is doing.

@@ -38,6 +38,9 @@ pub(crate) const UPSERT_SHARD: &str =
     WHERE (s.host, s.port, s.dbname, s.replicas)
         IS DISTINCT FROM (excluded.host, excluded.port, excluded.dbname, excluded.replicas)";
 
+pub(crate) const DRAIN_SHARD: &str =
+    "UPDATE directory.shard SET state = 'draining', weight = 0 WHERE shard_id = $1";
+
 /// Serialises bootstraps; released at commit.
 pub(crate) const LOCK_BOOTSTRAP: &str = "SELECT pg_advisory_xact_lock(7305017)";
 

@@ -17,6 +17,7 @@ mod mover;
 mod phases;
 mod planner;
 mod preflight;
+mod progress;
 mod record;
 mod site;
 mod sql;
@@ -27,13 +28,14 @@ mod window;
 pub use mover::{Mover, MoverConfig};
 pub use phases::Agreement;
 pub use planner::{Proposal, propose};
+pub use progress::Progress;
 pub use record::{BucketRange, Move, MoveId, MoveState};
 
 use crate::map::ShardId;
 use std::fmt;
 
 /// Something durable has happened; told to a [`Watch`] in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "each is explained by its sentence in `describe`")]
 pub enum Step {

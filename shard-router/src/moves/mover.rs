@@ -266,7 +266,7 @@ impl Mover {
         undo(&mut ledger, &mut from, &record, way, "its mover died in the window").await
     }
 
-    async fn ledger(&self) -> Result<Ledger, MoveError> {
+    pub(super) async fn ledger(&self) -> Result<Ledger, MoveError> {
         Ledger::open(&self.directory, self.config.statement).await
     }
 

@@ -16,6 +16,8 @@ const COPY_POLL: Duration = Duration::from_millis(100);
 const MARKERS_IN_A_ROW: u32 = 3;
 const MARKER_LIMIT: Duration = Duration::from_secs(30);
 const WINDOW_PAUSE: Duration = Duration::from_millis(500);
+/// Workers are started again after each; a stream that fails so often will not heal by itself.
+const MOST_STREAM_ERRORS: i64 = 50;
 /// How often buckets that differ are looked at again while writes go on.
 const LOOKS: u32 = 12;
 const LOOKS_UNLIKE: u32 = 3;
@@ -74,9 +76,11 @@ impl Mover {
             if paused {
                 return Err(MoveError::Superseded(format!("move {} is paused", work.record.id)));
             }
-            if Instant::now() > deadline {
+            if Instant::now() > deadline || progress.errors > MOST_STREAM_ERRORS {
                 let (ready, tables, errors) = (progress.ready, progress.tables, progress.errors);
-                return Err(MoveError::GaveUp(format!("{ready} of {tables} tables copied, {errors} errors")));
+                return Err(MoveError::GaveUp(format!(
+                    "{ready} of {tables} tables copied, {errors} stream errors"
+                )));
             }
             tokio::time::sleep(COPY_POLL).await;
         }

@@ -110,13 +110,15 @@ impl Stream {
         login: &Login,
         how: &str,
     ) -> Result<(), MoveError> {
+        // Not 'off', tempting as it is for an applier: a table copy writes down that it is done and then drops its slot
+        // on the other server. If the first is lost in a crash of the taker, the copy never ends.
         let origins = preflight::knows_origins(from).await? && preflight::knows_origins(to).await?;
         let origin = if origins { ", origin = none" } else { "" };
         let name = &self.name;
         let source = literal(&conninfo(from, login));
         to.command(format!(
             "CREATE SUBSCRIPTION {name} CONNECTION {source} PUBLICATION {name}
-             WITH ({how}, slot_name = '{name}', binary = true, synchronous_commit = 'off'{origin})"
+             WITH ({how}, slot_name = '{name}', binary = true, synchronous_commit = 'local'{origin})"
         ))
         .await
     }
