@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use auth_core::ports::{Freshness, StoreError};
 use futures::future::BoxFuture;
 use shard_key::Bucket;
-use shard_router::{Conn, FencePermit, MAX_FENCE_WAIT, MAX_HOPS, Ownership, Role, Router, ShardId};
+use shard_router::{
+    Conn, FencePermit, MAX_FENCE_WAIT, MAX_HOPS, Ownership, PoolError, Role, Router, ShardId,
+};
 use sqlx::{Connection, PgConnection};
 use tracing::Instrument;
 
@@ -189,7 +191,16 @@ impl Tx {
             };
             let conn = match first.take() {
                 Some((of, conn)) if of == shard => conn,
-                _ => self.router.primary(shard).await.map_err(|e| StoreError::Unavailable(e.to_string()))?,
+                _ => match self.router.primary(shard).await {
+                    Ok(conn) => conn,
+                    // A hint named a shard that was added since the last poll.
+                    Err(PoolError::UnknownShard(_)) => {
+                        drop(inside);
+                        self.next(call, shard, Step::Refresh, "unknown shard", &mut patience).await?;
+                        continue;
+                    }
+                    Err(error) => return Err(StoreError::Unavailable(error.to_string())),
+                },
             };
             let (outcome, committing) = self.attempt(conn, call, ctx, work).await;
             drop(inside);
@@ -215,16 +226,18 @@ impl Tx {
         let unavailable = |why: &str| Err(StoreError::Unavailable(why.to_owned()));
         match step {
             Step::Redirect(hint) => {
-                self.router.redirected(call.bucket, Ownership::Elsewhere(Some(hint)));
+                if !self.router.redirected(call.bucket, Ownership::Elsewhere(Some(hint))) {
+                    return self.wait_for_owner(call, shard, patience).await;
+                }
                 count_retry(call, "redirect");
                 patience.hops += 1;
                 if patience.hops > MAX_HOPS { unavailable("too many redirects") } else { Ok(()) }
             }
             Step::Refresh => {
                 self.router.redirected(call.bucket, Ownership::Elsewhere(None));
-                unavailable("no shard says that it owns the bucket")
+                self.wait_for_owner(call, shard, patience).await
             }
-            Step::Wait => self.wait_for_fence(call, shard, patience).await,
+            Step::Wait => self.wait_for_owner(call, shard, patience).await,
             Step::RetryConflict if patience.conflicts < MAX_CONFLICTS => {
                 patience.conflicts += 1;
                 count_retry(call, "conflict");
@@ -242,13 +255,15 @@ impl Tx {
         }
     }
 
-    async fn wait_for_fence(
+    /// The bucket is fenced; or the map is ahead of the shard, between a move's decision and its activation; or the
+    /// shard is behind the map. All of these pass in a moment, and none of them is worth a redirect.
+    async fn wait_for_owner(
         &self,
         call: Call,
         shard: ShardId,
         patience: &mut Patience,
     ) -> Result<(), StoreError> {
-        count_retry(call, "fence");
+        count_retry(call, "owner");
         if patience.fence.is_none() {
             let permit = self
                 .router
@@ -261,7 +276,7 @@ impl Tx {
         // 1–5 ms at first, then growing: a fence that lasts must not be polled by everybody at full speed.
         let pause = Duration::from_millis(1) + jitter(Duration::from_millis((4 + u64::from(*waits)).min(25)));
         if since.elapsed() + pause > MAX_FENCE_WAIT {
-            return Err(StoreError::Unavailable("bucket is fenced".to_owned()));
+            return Err(StoreError::Unavailable("no shard owns the bucket at the moment".to_owned()));
         }
         tokio::time::sleep(pause).await;
         Ok(())

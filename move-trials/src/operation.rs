@@ -82,9 +82,7 @@ pub(crate) async fn carry_out(router: &Router, bucket: Bucket, kind: Kind) -> Ou
                 return outcome;
             }
             Ok(Said::NotHere(ownership)) => {
-                let before = router.place(bucket);
-                router.redirected(bucket, ownership);
-                if router.place(bucket) == before {
+                if !router.redirected(bucket, ownership) {
                     outcome.waits += 1;
                     let _waiting = router.fence_wait(shard, bucket);
                     tokio::time::sleep(Duration::from_millis(1 + u64::from(outcome.waits.min(4)))).await;

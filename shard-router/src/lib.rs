@@ -5,9 +5,9 @@
 //! itself ([`gated!`]), and the shard's answer repairs the map. Nothing here is needed for safety.
 //!
 //! A caller's loop: `place` → `primary` → gated statement → [`Ownership::from_row`] (or
-//! [`Ownership::from_error`]) → on `Elsewhere(hint)` [`Router::redirected`] and again, at most
-//! [`MAX_HOPS`] times; on `Fenced` give the connection back, [`Router::fence_wait`], sleep 1–5 ms, again, for
-//! at most [`MAX_FENCE_WAIT`].
+//! [`Ownership::from_error`]) → [`Router::redirected`]: if it says that the map has changed, again at once, at most
+//! [`MAX_HOPS`] times; if not, the bucket is between two owners: give the connection back, [`Router::fence_wait`],
+//! sleep 1–5 ms, again, for at most [`MAX_FENCE_WAIT`].
 //!
 //! This crate knows nothing of users: its SQL is about `directory.*` and `meta.*` only.
 #![deny(missing_docs)]

@@ -178,21 +178,22 @@ impl Router {
     }
 
     /// Learns from any refusal, and counts it: follows a hint, or polls soon if there is none. A fence says
-    /// nothing about the map, so it changes nothing here.
-    pub fn redirected(&self, bucket: Bucket, ownership: Ownership) {
-        let reason = match ownership {
-            Ownership::Active => return,
-            Ownership::Fenced => "fenced",
+    /// nothing about the map, so it changes nothing here. Says whether the map has changed: if not, only time helps.
+    pub fn redirected(&self, bucket: Bucket, ownership: Ownership) -> bool {
+        let (reason, news) = match ownership {
+            Ownership::Active => return false,
+            Ownership::Fenced => ("fenced", false),
             Ownership::Elsewhere(Some(hint)) => {
-                self.hint(bucket, hint);
-                "moved"
+                let news = self.hint(bucket, hint);
+                (if news { "moved" } else { "behind" }, news)
             }
             Ownership::Elsewhere(None) => {
                 self.refresh_soon();
-                "unknown"
+                ("unknown", false)
             }
         };
         metrics::counter!("tessera_redirects_total", "reason" => reason).increment(1);
+        news
     }
 
     /// Advances the next poll. Many calls make one poll.
