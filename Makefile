@@ -20,6 +20,7 @@ JOURNEYS ?=
 OPEN ?=
 RATE ?= 100
 LOAD ?=
+COUNT ?= 200
 
 UP_FLAGS := --servers $(SERVERS) --replicas $(REPLICAS) \
 	$(if $(filter 1,$(DETACH)),--detach) $(if $(filter 1,$(FRESH)),--fresh) \
@@ -29,7 +30,7 @@ LOAD_FLAGS := --host $(HOST) --time $(TIME) $(if $(filter 1,$(OPEN)),--rate $(RA
 CLUSTER = $(BIN)/devcluster --dir $(DIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status demo load tools openapi test check tidy doc licences bench figures fmt \
+.PHONY: help build up down status demo load tools openapi test check tidy doc licences bench figures move-trials fmt \
 	kill pause resume start promote logs need-name cluster-tool
 
 help: ## show the targets and variables
@@ -41,7 +42,8 @@ help: ## show the targets and variables
 	@echo "  OPEN=1 RATE=100  load: requests a second on a schedule   LOAD=--…  more: loadtest --help"
 
 build:
-	@$(CARGO) build --locked --package auth-node --package devcluster --package token-verifier --bins --example orders
+	@$(CARGO) build --locked --package auth-node --package devcluster --package shard-router \
+		--package token-verifier --bins --example orders
 
 up: build ## start a whole cluster (Ctrl-C ends it)
 	@exec $(CLUSTER) up $(UP_FLAGS)
@@ -113,6 +115,12 @@ bench: ## criterion over what requests are made of (builds a release)
 figures: ## server CPU and WAL of every call, on a cluster of its own; writes docs/figures.md (builds a release)
 	@$(CARGO) build --release --locked --package auth-node --package devcluster --package benches
 	@$(TARGET)/release/figures run --auth-node $(TARGET)/release/auth-node --write docs/figures.md
+
+move-trials: ## 200 moves under load, then a death at every step; goes on where it was stopped (COUNT=200)
+	@$(CARGO) build --quiet --locked --package move-trials --package devcluster
+	@$(BIN)/move-trials --servers $(SERVERS) moves --count $(COUNT)
+	@$(BIN)/move-trials --servers $(SERVERS) crashes
+	@$(BIN)/move-trials report
 
 fmt: ## format
 	@$(CARGO) fmt --all

@@ -138,7 +138,10 @@ impl Mover {
     /// # Errors
     /// It has been decided already: then [`rollback`](Self::rollback) is the way.
     pub async fn abort(&self, id: MoveId) -> Result<Move, MoveError> {
-        let mut work = self.begin(id).await?;
+        let mut work = match self.begin(id).await {
+            Ok(work) => work,
+            Err(error) => return Err(self.abandon(id, error).await?),
+        };
         if work.record.state == MoveState::Fencing {
             work.undo(work.record.forward(), "aborted by an operator", &*self.watch).await?;
         }
@@ -156,6 +159,28 @@ impl Mover {
         }
         let outcome = self.drive(&mut work).await;
         noted(work, outcome).await
+    }
+
+    /// The target is dead: the source is freed all the same, and the move stays `aborting` until the target is cleaned.
+    async fn abandon(&self, id: MoveId, error: MoveError) -> Result<MoveError, MoveError> {
+        let mut ledger = self.ledger().await?;
+        let record = ledger.get(id).await?;
+        if !matches!(&error, MoveError::Database { place, .. } if *place == Place::Shard(record.dst)) {
+            return Ok(error);
+        }
+        ledger.lock(&record).await?;
+        let record = match record.state {
+            MoveState::Fencing => self.end_window(&mut ledger, id).await?,
+            _ => record,
+        };
+        if matches!(record.state, MoveState::Planned | MoveState::Copying) {
+            let mut src = self.site(&ledger, record.src, MOVER).await?;
+            unfence(&mut src, &record).await?;
+            ledger.advance(&record, MoveState::Aborting).await?;
+            let stream = Stream::of(&record, record.src, record.dst, &src.address.dbname);
+            stream.let_go(&mut src).await?;
+        }
+        Ok(error)
     }
 
     /// Hands a soaking range back, with everything written since.
@@ -233,7 +258,7 @@ impl Mover {
         let mut ledger = self.ledger().await?;
         ledger.lock(record).await?;
         match ledger.get(record.id).await?.state {
-            MoveState::Fencing | MoveState::Returning => self.end_window(ledger, record.id).await,
+            MoveState::Fencing | MoveState::Returning => self.end_window(&mut ledger, record.id).await,
             MoveState::Copying | MoveState::Soaking => {
                 let now = ledger.get(record.id).await?;
                 let owner = if now.state == MoveState::Copying { now.src } else { now.dst };
@@ -251,19 +276,23 @@ impl Mover {
     /// Ends a window over the head of a mover that lives, once it has run out.
     async fn end_overdue(&self, id: MoveId) -> Result<Move, MoveError> {
         let mut ledger = self.ledger().await?;
-        if ledger.is_overdue(id).await? { self.end_window(ledger, id).await } else { ledger.get(id).await }
+        if ledger.is_overdue(id).await? {
+            self.end_window(&mut ledger, id).await
+        } else {
+            ledger.get(id).await
+        }
     }
 
     /// Needs nobody but the directory and the owner: the other shard may be dead.
-    async fn end_window(&self, mut ledger: Ledger, id: MoveId) -> Result<Move, MoveError> {
+    async fn end_window(&self, ledger: &mut Ledger, id: MoveId) -> Result<Move, MoveError> {
         let record = ledger.get(id).await?;
         let way = match record.state {
             MoveState::Fencing => record.forward(),
             MoveState::Returning => record.back(),
             _ => return Ok(record),
         };
-        let mut from = self.site(&ledger, way.from, MOVER).await?;
-        undo(&mut ledger, &mut from, &record, way, "its mover died in the window").await
+        let mut from = self.site(ledger, way.from, MOVER).await?;
+        undo(ledger, &mut from, &record, way, "its mover died in the window").await
     }
 
     pub(super) async fn ledger(&self) -> Result<Ledger, MoveError> {

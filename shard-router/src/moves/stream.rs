@@ -175,6 +175,12 @@ impl Stream {
         from.command(format!("DROP PUBLICATION IF EXISTS {name}")).await
     }
 
+    /// Ends the giver's half alone, so that a dead taker costs it no disk. The taker's half is for later.
+    pub async fn let_go(&self, from: &mut Site) -> Result<(), MoveError> {
+        self.drop_slots(from, None).await?;
+        from.command(format!("DROP PUBLICATION IF EXISTS {}", self.name)).await
+    }
+
     async fn drop_slots(&self, from: &mut Site, copies: Option<String>) -> Result<(), MoveError> {
         let copies = copies.unwrap_or_default();
         let deadline = Instant::now() + SLOT_LIMIT;

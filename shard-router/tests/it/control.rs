@@ -1,7 +1,7 @@
 //! `shardctl` as an operator runs it.
 
 use crate::world::{Servers, World};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::process::{Command, Output};
 
 fn shardctl(world: &World, arguments: &[&str]) -> Output {
@@ -37,4 +37,72 @@ pub async fn shardctl_looks_and_bootstraps(servers: &Servers) {
     assert_eq!(shardctl(&world, &["map", "16384"]).status.code(), Some(2));
     let help = shardctl(&world, &["--help"]);
     assert!(String::from_utf8_lossy(&help.stdout).contains("Exit codes:"));
+}
+
+/// Runs a verb, and says how it ended and what its last line was.
+fn ran(world: &World, arguments: &[&str]) -> (i32, Value) {
+    let output = shardctl(world, &[&["--json"], arguments].concat());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let last = text.lines().last().map_or(Value::Null, |line| serde_json::from_str(line).unwrap());
+    let code = output.status.code().unwrap_or(-1);
+    assert!(code != 1, "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    (code, last)
+}
+
+pub async fn shardctl_moves_a_range_there_and_back(servers: &Servers) {
+    let world = World::new(servers, "shardctl_moves").await;
+    let (code, plan) = ran(&world, &["plan", "--weight", "2=3", "--most", "2"]);
+    assert_eq!((code, plan["proposals"].as_array().unwrap().len()), (0, 2), "{plan}");
+    assert_eq!(plan["move_ids"], json!([]));
+
+    let (code, moved) = ran(&world, &["move", "0-63", "--to", "2"]);
+    assert_eq!((code, &moved["state"], &moved["verified"]), (0, &json!("soaking"), &json!(true)), "{moved}");
+    let id = moved["id"].to_string();
+    assert_eq!(ran(&world, &["map", "63"]).1, json!({ "bucket": 63, "shard_id": 2, "epoch": 2 }));
+    assert_eq!(ran(&world, &["verify", &id]).0, 0);
+    assert_eq!(ran(&world, &["abort", &id]).0, 3, "it has been decided");
+    assert_eq!(ran(&world, &["clean", &id]).0, 3, "it has not soaked for a day");
+    assert_eq!(ran(&world, &["move", "60-70", "--to", "2"]).0, 3, "not all on one shard");
+    let (code, back) = ran(&world, &["rollback", &id]);
+    assert_eq!((code, &back["state"]), (0, &json!("rolled_back")), "{back}");
+    assert_eq!(ran(&world, &["map", "63"]).1, json!({ "bucket": 63, "shard_id": 1, "epoch": 3 }));
+    assert_eq!(ran(&world, &["rollback", &id]).0, 3);
+
+    let (code, drained) = ran(&world, &["drain-shard", "2", "--most", "1", "--write"]);
+    let id = drained["move_ids"][0].to_string();
+    assert_eq!(code, 0);
+    assert_eq!(ran(&world, &["pause", &id]).1["paused"], json!(true));
+    assert_eq!(ran(&world, &["move", "--id", &id]).0, 6, "it is paused");
+    assert_eq!(ran(&world, &["resume", &id]).0, 0);
+    assert_eq!(ran(&world, &["controller", "--until-idle", "--clean-after-h", "0"]).0, 0);
+    let (_, moves) = ran(&world, &["moves"]);
+    assert_eq!(moves[0]["state"], json!("done"), "{moves}");
+}
+
+/// The process is gone at the worst moments; somebody else clears up.
+pub async fn shardctl_recovers_what_a_dead_mover_left(servers: &Servers) {
+    let world = World::new(servers, "shardctl_recover").await;
+    let dies = |step: &str, range: &str| {
+        let ended = shardctl(&world, &["move", range, "--to", "2", "--die-after", step]);
+        assert!(!ended.status.success(), "{ended:?}");
+    };
+    let state = |range_owner: &str| ran(&world, &["map", range_owner]).1["shard_id"].clone();
+    dies("fenced", "0-15");
+    assert_eq!(ran(&world, &["recover"]).0, 0);
+    let (_, moves) = ran(&world, &["moves"]);
+    assert_eq!((&moves[0]["state"], state("0")), (&json!("copying"), json!(1)), "{moves}");
+    let fenced = "SELECT count(*) FROM meta.bucket_owner WHERE state <> 'A' AND bucket < 8192";
+    let count: i64 = sqlx::query_scalar(fenced).fetch_one(&mut world.on_shard(1).await).await.unwrap();
+    assert_eq!(count, 0, "recovery lifts the fence");
+    assert_eq!(ran(&world, &["abort", &moves[0]["id"].to_string()]).1["state"], json!("aborted"));
+
+    dies("decided", "16-31");
+    assert_eq!(ran(&world, &["recover"]).0, 0);
+    let (_, moves) = ran(&world, &["moves"]);
+    assert_eq!((&moves[0]["state"], state("16")), (&json!("soaking"), json!(2)), "{moves}");
+    assert_eq!(ran(&world, &["recover"]).1, json!([]), "nothing is left to do");
+    assert_eq!(
+        ran(&world, &["clean", &moves[0]["id"].to_string(), "--soaked-h", "0"]).1["state"],
+        json!("done")
+    );
 }

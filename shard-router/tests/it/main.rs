@@ -60,6 +60,8 @@ fn main() -> ExitCode {
         checks::altered_migrations_are_refused,
         checks::bootstrap_may_be_repeated,
         control::shardctl_looks_and_bootstraps,
+        control::shardctl_moves_a_range_there_and_back,
+        control::shardctl_recovers_what_a_dead_mover_left,
     ];
     let conclusion = libtest_mimic::run(&arguments, trials);
     servers.stop();
