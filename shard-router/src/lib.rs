@@ -26,6 +26,7 @@ mod ownership;
 mod plan;
 mod poll;
 mod pool;
+pub mod quarantine;
 mod router;
 mod server;
 mod shards;

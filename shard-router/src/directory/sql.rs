@@ -87,3 +87,35 @@ pub(crate) const PLACEMENT: &str = "SELECT shard_id, epoch FROM directory.bucket
 
 pub(crate) const OWNER_COUNTS: &str =
     "SELECT state::text, count(*) FROM meta.bucket_owner GROUP BY state ORDER BY state";
+
+/// What is there already is what was believed first: a second quarantine adds nothing.
+pub(crate) const REMEMBER_OWNERS: &str = "INSERT INTO meta.quarantine (bucket, state, epoch)
+    SELECT bucket, state, epoch FROM meta.bucket_owner ON CONFLICT (bucket) DO NOTHING";
+
+pub(crate) const OWN_NOTHING: &str = "UPDATE meta.bucket_owner SET state = 'I', fence_deadline = NULL
+    WHERE state <> 'I'";
+
+pub(crate) const REMEMBERED: &str = "SELECT bucket, state FROM meta.quarantine";
+
+pub(crate) const OWNED: &str = "SELECT bucket FROM meta.bucket_owner WHERE state IN ('A', 'F')";
+
+pub(crate) const OPEN_MOVES_OF: &str = "SELECT count(*) FROM directory.move
+    WHERE state NOT IN ('planned', 'done', 'aborted', 'rolled_back') AND $1 IN (src, dst)";
+
+pub(crate) const LOCKED_BUCKETS: &str =
+    "SELECT bucket, shard_id, epoch FROM directory.bucket_map ORDER BY bucket FOR UPDATE";
+
+pub(crate) const RAISE_EPOCHS: &str =
+    "UPDATE directory.bucket_map SET epoch = epoch + 1 WHERE bucket = ANY ($1)";
+
+pub(crate) const REDIRECT: &str =
+    "UPDATE meta.bucket_owner o SET state = 'M', moved_to = t.owner, epoch = t.epoch
+    FROM unnest($1::int[], $2::smallint[], $3::bigint[]) AS t (bucket, owner, epoch)
+    WHERE o.bucket = t.bucket AND o.state = 'I'";
+
+pub(crate) const SERVE_AGAIN: &str =
+    "UPDATE meta.bucket_owner o SET state = 'A', moved_to = NULL, epoch = t.epoch
+    FROM unnest($1::int[], $2::bigint[]) AS t (bucket, epoch)
+    WHERE o.bucket = t.bucket AND o.state = 'I' AND EXISTS (SELECT FROM meta.quarantine)";
+
+pub(crate) const FORGET_QUARANTINE: &str = "DELETE FROM meta.quarantine";

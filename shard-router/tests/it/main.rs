@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         checks::bootstrap_may_be_repeated,
         control::shardctl_looks_and_bootstraps,
         control::shardctl_moves_a_range_there_and_back,
+        control::a_restored_shard_serves_only_what_is_its_own,
         control::shardctl_recovers_what_a_dead_mover_left,
     ];
     let conclusion = libtest_mimic::run(&arguments, trials);

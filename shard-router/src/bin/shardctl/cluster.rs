@@ -4,6 +4,7 @@ use crate::reach::Reach;
 use crate::{Failure, Report, render};
 use serde_json::json;
 use shard_key::Bucket;
+use shard_router::ShardId;
 use shard_router::directory::{BootstrapError, NewShard, assign_buckets, register_shards};
 use shard_router::migrate::{migrate_directory, migrate_shard, migrate_shards};
 use shard_router::moves::{Mover, MoverConfig};
@@ -87,6 +88,32 @@ pub async fn add_shard(reach: &Reach, shard: &NewShard) -> Result<Report, Failur
         shard.primary
     );
     Ok(Report { text, json: json!({ "shard_id": id, "primary": shard.primary.to_string() }), well: true })
+}
+
+pub async fn quarantine(reach: &Reach, shard: ShardId) -> Result<Report, Failure> {
+    let buckets = shard_router::quarantine::quarantine(&reach.as_admin()?, shard).await?;
+    let text = format!(
+        "shard {shard} answers for nothing: {buckets} buckets taken from it until it is reconciled\n"
+    );
+    Ok(Report { text, json: json!({ "shard_id": shard, "buckets": buckets }), well: true })
+}
+
+pub async fn reconcile(reach: &Reach, shard: ShardId) -> Result<Report, Failure> {
+    let found = shard_router::quarantine::reconcile(&reach.as_admin()?, shard).await?;
+    let mut text = format!("shard {shard} serves {} buckets and redirects {}\n", found.active, found.moved);
+    for (buckets, what) in [
+        (
+            &found.missing,
+            "came to it after the moment that was restored: their rows are not here, and nobody serves them",
+        ),
+        (&found.contested, "are served by another shard, against the directory: look there first"),
+    ] {
+        if let (Some(first), Some(last)) = (buckets.first(), buckets.last()) {
+            writeln!(text, "{} buckets from {first} to {last} {what}", buckets.len())?;
+        }
+    }
+    let well = found.missing.is_empty() && found.contested.is_empty();
+    Ok(Report { text, json: json!(found), well })
 }
 
 fn placement(error: BootstrapError) -> Failure {

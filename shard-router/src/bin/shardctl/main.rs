@@ -113,6 +113,16 @@ enum Command {
     },
     /// Ends windows that nobody is at work on, and finishes what has been decided.
     Recover,
+    /// Makes a shard answer for nothing: after a restore to a point in time or a forced promotion, before nodes reach it.
+    Quarantine {
+        #[arg(value_parser = parse_shard_id)]
+        shard: ShardId,
+    },
+    /// Ends a quarantine: the shard serves what the directory gives it and what it has.
+    Reconcile {
+        #[arg(value_parser = parse_shard_id)]
+        shard: ShardId,
+    },
     /// Runs planned moves by itself, recovers, and cleans what has soaked, until it is told to stop.
     Controller(controller::ControllerArgs),
 }
@@ -205,6 +215,8 @@ async fn run(cli: &Cli) -> Result<Report, Failure> {
         Command::Verify { id } => moves::verify(reach, *id).await,
         Command::Clean { id, soaked_h } => moves::clean(reach, json, *id, *soaked_h).await,
         Command::Recover => moves::recover(reach).await,
+        Command::Quarantine { shard } => cluster::quarantine(reach, *shard).await,
+        Command::Reconcile { shard } => cluster::reconcile(reach, *shard).await,
         Command::Controller(limits) => controller::run(reach, json, limits).await,
     }
 }
