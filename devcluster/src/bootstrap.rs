@@ -34,6 +34,17 @@ pub(crate) async fn assign_buckets(site: &Site, state: &State) -> Result<()> {
     directory::assign_buckets(&client(site, state)?, &fingerprints).await.could_not("place the buckets")
 }
 
+/// What was promoted by force may lack writes, also about what it owns: it answers for nothing until `shardctl reconcile`.
+pub(crate) async fn quarantine(site: &Site, part: &Part) -> Result<()> {
+    let shard = part.kind.shard().and_then(|shard| i16::try_from(shard).ok()).and_then(ShardId::new);
+    let shard = shard.ok_or_else(|| Error::new(format!("{} is no part of a shard", part.name)))?;
+    let login = Login { user: ADMIN.into(), password: site.passwords.admin.clone() };
+    shard_router::quarantine::quarantine_at(&address(part), &login, shard)
+        .await
+        .could_not("put the shard in quarantine")
+        .map(|_| ())
+}
+
 fn client(site: &Site, state: &State) -> Result<Directory> {
     let login = Login { user: ADMIN.into(), password: site.passwords.admin.clone() };
     Ok(Directory::new(address(&state.part(&Kind::Directory.name())?.part), login, LIMIT))

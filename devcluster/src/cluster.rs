@@ -15,7 +15,7 @@ use crate::plan::{Kind, Part};
 use crate::ports::PortBlock;
 use crate::postgres::{ADMIN, APP, DATABASE};
 use crate::process::ProcessId;
-use crate::promote;
+use crate::promote::{self, Promotion};
 use crate::secrets::passwords;
 use crate::spec::ClusterSpec;
 use crate::state::{self, State};
@@ -162,7 +162,12 @@ impl Cluster {
 
     /// Makes a replica its shard's primary; the name of the one that became it.
     pub async fn promote(&self, name: &str) -> Result<String> {
-        promote::promote(&self.home, name).await
+        promote::promote(&self.home, name, Promotion::Lossless).await
+    }
+
+    /// The same, whatever the replica lacks: its shard is in quarantine afterwards.
+    pub async fn promote_by_force(&self, name: &str) -> Result<String> {
+        promote::promote(&self.home, name, Promotion::Forced).await
     }
 
     /// Empties all of Redis.

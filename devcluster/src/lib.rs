@@ -45,6 +45,6 @@ pub use guard::run as run_guard;
 pub use home::Home;
 pub use plan::{Kind, Part};
 pub use process::ProcessId;
-pub use promote::promote;
+pub use promote::{Promotion, promote};
 pub use servers::{ServerChoice, Servers};
 pub use spec::{ClusterSpec, Override, Ports, Progress};

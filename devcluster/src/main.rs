@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use devcluster::control::{self, Stop};
 use devcluster::up::{home_at, say, table, up};
-use devcluster::{ClusterSpec, Error, Home, Ports, Result, ServerChoice, promote, run_guard, state};
+use devcluster::{
+    ClusterSpec, Error, Home, Ports, Promotion, Result, ServerChoice, promote, run_guard, state,
+};
 
 #[derive(Parser)]
 #[command(about = "A whole Tessera cluster on one machine")]
@@ -35,7 +37,12 @@ enum Command {
     /// Start a part that was killed.
     Start { name: String },
     /// Make a replica its shard's primary.
-    Promote { name: String },
+    Promote {
+        name: String,
+        /// Though it may lack acknowledged writes; the shard answers for nothing until `shardctl reconcile`.
+        #[arg(long)]
+        force: bool,
+    },
     /// Print a part's log.
     Logs { name: String },
     /// End the cluster when standard input closes (for test clusters).
@@ -110,8 +117,9 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Pause { name } => control::pause(&home, &name),
         Command::Resume { name } => control::resume(&home, &name),
         Command::Start { name } => control::start(&home, &name).await,
-        Command::Promote { name } => {
-            say(format_args!("{} is the primary now", promote(&home, &name).await?));
+        Command::Promote { name, force } => {
+            let how = if force { Promotion::Forced } else { Promotion::Lossless };
+            say(format_args!("{} is the primary now", promote(&home, &name, how).await?));
             Ok(())
         }
         Command::Logs { name } => logs(&home, &name),

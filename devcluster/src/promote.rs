@@ -24,8 +24,17 @@ const WAL_PAGE_BYTES: u64 = 8_192;
 const LONGEST_PAGE_HEAD_BYTES: u64 = 40;
 const WAL_SEGMENT_SHIFT: u64 = 24;
 
+/// What a promotion may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promotion {
+    /// Nothing: it is refused unless every acknowledged write is there.
+    Lossless,
+    /// Whatever the replica lacks. The shard is in quarantine afterwards.
+    Forced,
+}
+
 /// Promotes `name`, or with synchronous replicas the one that is furthest; says which it was.
-pub async fn promote(home: &Home, name: &str) -> Result<String> {
+pub async fn promote(home: &Home, name: &str, how: Promotion) -> Result<String> {
     let state = state::require(home)?;
     let site = Site::of(home, &state)?;
     let candidate = &state.part(name)?.part;
@@ -42,9 +51,16 @@ pub async fn promote(home: &Home, name: &str) -> Result<String> {
             old.part.name
         )));
     }
-    let chosen = choose(&site, &state, candidate, &old.part).await?;
+    let chosen = match how {
+        Promotion::Lossless => choose(&site, &state, candidate, &old.part).await?,
+        Promotion::Forced => candidate.clone(),
+    };
     wait_replayed(&site, &chosen).await?;
     admin::promote(&site, &chosen).await?;
+    // Before anybody learns of its address.
+    if how == Promotion::Forced && has_directory(&state) {
+        bootstrap::quarantine(&site, &chosen).await?;
+    }
     let state = state::update(home, |state| {
         state.primaries.insert(shard, chosen.name.clone());
         state::keep_primaries(home, &state.primaries)
@@ -125,11 +141,15 @@ async fn settle(site: &Site, state: &State, primary: &Part) -> Result<()> {
             admin::reload(site, replica).await?;
         }
     }
-    // Without nodes nothing was migrated, so there is no directory to tell.
-    if state.parts.iter().any(|part| matches!(part.part.kind, Kind::Node { .. })) {
+    if has_directory(state) {
         bootstrap::register_shards(site, state).await?;
     }
     Ok(())
+}
+
+/// Without nodes nothing was migrated, so there is no directory to tell.
+fn has_directory(state: &State) -> bool {
+    state.parts.iter().any(|part| matches!(part.part.kind, Kind::Node { .. }))
 }
 
 /// Where the log on a dead server's disk ends.

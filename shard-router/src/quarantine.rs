@@ -5,10 +5,10 @@
 //! every bucket `I`; then it is reconciled with the directory, which knows the owners. A promotion that lost nothing
 //! needs neither: the ownership rows are as durable as the data beside them.
 
-use crate::directory::{Directory, sql};
+use crate::directory::{Directory, ShardRow, sql};
 use crate::map::ShardId;
 use crate::moves::{MoveError, Place};
-use crate::server::{connect, plain_options, within};
+use crate::server::{Address, Login, connect, plain_options, within};
 use serde::Serialize;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -37,7 +37,17 @@ pub struct Reconciled {
 /// # Errors
 /// The shard cannot be reached.
 pub async fn quarantine(directory: &Directory, shard: ShardId) -> Result<u64, MoveError> {
-    let mut connection = open(directory, shard).await?;
+    let row = row(directory, shard).await?;
+    quarantine_at(&row.primary, &directory.login, shard).await
+}
+
+/// As [`quarantine`], at an address that the directory need not know yet: before it learns of a promotion, say.
+///
+/// # Errors
+/// The shard cannot be reached.
+pub async fn quarantine_at(address: &Address, login: &Login, shard: ShardId) -> Result<u64, MoveError> {
+    let options = plain_options(address, login);
+    let mut connection = connect(&options, LIMIT).await.map_err(Place::Shard(shard).said())?;
     let work = async {
         let mut tx = connection.begin().await?;
         sqlx::query(sql::REMEMBER_OWNERS).execute(&mut *tx).await?;
@@ -135,10 +145,14 @@ async fn give(
     tx.commit().await
 }
 
-async fn open(directory: &Directory, shard: ShardId) -> Result<PgConnection, MoveError> {
+async fn row(directory: &Directory, shard: ShardId) -> Result<ShardRow, MoveError> {
     let rows = directory.shards().await.map_err(Place::Directory.said())?;
     let row = rows.into_iter().find(|row| row.shard_id == shard);
-    let row = row.ok_or_else(|| MoveError::BadRange(format!("there is no shard {shard}")))?;
+    row.ok_or_else(|| MoveError::BadRange(format!("there is no shard {shard}")))
+}
+
+async fn open(directory: &Directory, shard: ShardId) -> Result<PgConnection, MoveError> {
+    let row = row(directory, shard).await?;
     connect(&plain_options(&row.primary, &directory.login), LIMIT).await.map_err(Place::Shard(shard).said())
 }
 
