@@ -179,7 +179,7 @@ async fn master_killed(world: Arc<World>) {
 }
 
 /// One session on each shard.
-async fn session_on(world: &World, shard: u16) -> Session {
+pub async fn session_on(world: &World, shard: u16) -> Session {
     let dsn = world.cluster.shard_primary_dsn(shard).expect("a shard");
     let mut db = <sqlx::PgConnection as sqlx::Connection>::connect(&dsn).await.expect("a connection");
     loop {
