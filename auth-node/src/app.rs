@@ -205,7 +205,8 @@ impl App {
 
     /// What this node sees of everything it stands on.
     pub fn dependencies(&self) -> Value {
-        json!({ "postgresql": self.router.status(), "redis": { "up": self.cache.is_up() } })
+        let redis = json!({ "up": self.cache.is_up(), "masters_down": self.cache.masters_down() });
+        json!({ "postgresql": self.router.status(), "redis": redis })
     }
 }
 

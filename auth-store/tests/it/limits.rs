@@ -68,8 +68,8 @@ async fn exact(env: Arc<Env>) {
         assert!(refused.more_in > Duration::from_secs(800) && refused.more_in <= Duration::from_secs(960));
         assert!(two.take(&hundred, &format!("{subject}0")).await.unwrap().granted, "another subject");
     }
-    first.shutdown().await;
-    second.shutdown().await;
+    first.shutdown();
+    second.shutdown();
 }
 
 async fn raw(env: &Env) -> fred::clients::Client {
@@ -110,7 +110,7 @@ async fn window(env: Arc<Env>) {
     raw.set::<(), _, _>(&key, "rubbish", None, None, false).await.unwrap();
     assert_eq!(limits.take(&three, &subject).await.unwrap().left, 2);
     assert!(raw.pttl::<i64, _>(&key).await.unwrap() > 0);
-    cache.shutdown().await;
+    cache.shutdown();
     raw.quit().await.unwrap();
 }
 
@@ -131,7 +131,7 @@ async fn no_window(env: Arc<Env>) {
     for six in granted.windows(6) {
         assert!(six[5].1 - six[0].0 >= few.window, "{six:?}");
     }
-    cache.shutdown().await;
+    cache.shutdown();
 }
 
 async fn away(_: Arc<Env>) {
@@ -140,7 +140,7 @@ async fn away(_: Arc<Env>) {
     for _ in 0..20 {
         assert_eq!(limits.take(&rule(1, Duration::from_secs(1)), "192.0.2.1").await, None);
     }
-    cache.shutdown().await;
+    cache.shutdown();
 }
 
 /// A locked table holds everybody who needs it, up to the statement's second.
