@@ -14,9 +14,11 @@ use shard_router::{Conn, FencePermit, MAX_FENCE_WAIT, MAX_HOPS, Ownership, Role,
 use sqlx::{Connection, PgConnection};
 use tracing::Instrument;
 
+use crate::StoreLimits;
 use crate::admission::{Admission, Class};
 use crate::budget::{RetryBudget, jitter};
 use crate::errors::{Fault, Kind, Step, TxError, decide};
+use crate::loads::{LoadLimits, Loads};
 
 const MAX_CONFLICTS: u32 = 3;
 const CONFLICT_BACKOFF: Duration = Duration::from_millis(10);
@@ -72,6 +74,7 @@ pub(crate) struct Tx {
     router: Router,
     budget: Arc<RetryBudget>,
     admission: Arc<Admission>,
+    loads: Arc<Loads>,
 }
 
 /// What one call has used up so far.
@@ -84,8 +87,18 @@ struct Patience {
 }
 
 impl Tx {
-    pub fn new(router: Router, cap: usize) -> Self {
-        Self { router, budget: Arc::default(), admission: Arc::new(Admission::new(cap)) }
+    pub fn new(router: Router, limits: StoreLimits) -> Self {
+        let loads = LoadLimits {
+            at_once: limits.session_loads,
+            waiting: limits.shard_concurrency,
+            wait: limits.session_load_wait,
+        };
+        Self {
+            router,
+            budget: Arc::default(),
+            admission: Arc::new(Admission::new(limits.shard_concurrency)),
+            loads: Arc::new(Loads::new(loads)),
+        }
     }
 
     pub fn router(&self) -> &Router {
@@ -100,6 +113,25 @@ impl Tx {
         F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
     {
         self.metered(call, self.drive(call, None, ctx, &work)).await
+    }
+
+    /// As [`Self::run`], for reads that stand in for a copy: they take turns ([`Loads`]).
+    pub async fn run_load<C, T, F>(&self, call: Call, ctx: &C, work: F) -> Result<T, StoreError>
+    where
+        C: Sync + ?Sized,
+        T: Send,
+        F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
+    {
+        let load = async {
+            let shard = self.router.place(call.bucket).shard;
+            let turn = self.loads.turn(shard).await;
+            let turn =
+                turn.ok_or_else(|| StoreError::Overloaded(format!("too many loads on shard {shard}")))?;
+            let outcome = self.drive(call, None, ctx, &work).await;
+            drop(turn);
+            outcome
+        };
+        self.metered(call, load).await
     }
 
     /// Runs a read, on a replica if `freshness` allows it. A replica that is not sure that the bucket is its own, or
