@@ -48,7 +48,7 @@ pub struct Parts {
     pub proxies: TrustedProxies,
     pub edge: Edge,
     pub body_max_bytes: usize,
-    pub request_timeout_ms: u64,
+    pub request_timeout: std::time::Duration,
     pub jwks_cache_control: String,
     clock: Arc<dyn Clock>,
     draining: AtomicBool,
@@ -176,7 +176,7 @@ impl App {
             proxies: TrustedProxies(config.server.trusted_proxies.clone()),
             edge: Edge::new(&config.server),
             body_max_bytes: config.server.body_max_bytes,
-            request_timeout_ms: config.server.request_timeout_ms,
+            request_timeout: std::time::Duration::from_millis(config.server.request_timeout_ms),
             jwks_cache_control: format!(
                 "public, max-age={}, stale-if-error=86400",
                 config.tokens.jwks_max_age_s

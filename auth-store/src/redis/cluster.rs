@@ -143,14 +143,14 @@ impl Cluster {
 
     /// Takes a new map over. Masters that stay keep their connections; one that got or lost slots forgets its trust.
     fn follow(&self, slots: &ClusterRouting) {
+        if slots.unique_primary_nodes().len() > MAX_MASTERS {
+            return tracing::error!("a Redis names too many masters: not believed");
+        }
         let old = self.routes.load_full();
         let mut new = Routes::default();
         for slot in slots.slots() {
             let Some(node) = self.node(&slot.primary, &old, &mut new) else { continue };
             new.ranges.push((slot.start, slot.end, node));
-        }
-        if new.masters.len() > MAX_MASTERS {
-            return tracing::error!("a Redis names too many masters: not believed");
         }
         new.ranges.sort_by_key(|(first, ..)| *first);
         for (node, key) in new.masters.values_mut() {
@@ -223,4 +223,59 @@ async fn ask(node: Arc<Node>) -> Result<ClusterRouting, Error> {
         return Err(Error::new(ErrorKind::Cluster, "it knows of no slots"));
     }
     Ok(routing)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use chrono::{DateTime, Utc};
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> DateTime<Utc> {
+            DateTime::UNIX_EPOCH
+        }
+    }
+
+    /// `CLUSTER SLOTS`: so many masters of so many slots each, on ports that nobody listens on.
+    fn slots(masters: i64, each: i64) -> ClusterRouting {
+        let row = |n| {
+            let server =
+                Value::Array(vec![Value::from("127.0.0.1"), Value::from(1 + n), Value::from(format!("{n}"))]);
+            Value::Array(vec![Value::from(n * each), Value::from(n * each + each - 1), server])
+        };
+        ClusterRouting::from_cluster_slots(Value::Array((0..masters).map(row).collect()), "127.0.0.1")
+            .unwrap()
+    }
+
+    fn cluster() -> Arc<Cluster> {
+        Cluster::start(vec![Server::new("127.0.0.1", 1)], Arc::new(Still))
+    }
+
+    #[tokio::test]
+    async fn a_slot_has_the_master_that_the_map_names() {
+        let cluster = cluster();
+        assert!(cluster.master("a").is_none() && cluster.down().is_none());
+        cluster.follow(&slots(3, 5000));
+        let routes = cluster.routes.load_full();
+        let port = |slot| routes.master(slot).map(|node| node.server.port);
+        assert_eq!([0, 4999, 5000, 14_999].map(port), [Some(1), Some(1), Some(2), Some(3)]);
+        assert_eq!([15_000, 16_383].map(port), [None; 2], "nobody's");
+        for (node, key) in routes.masters.values() {
+            assert!(Arc::ptr_eq(&cluster.master(key).unwrap(), node), "a trial asks for a slot of its own");
+        }
+        cluster.follow(&slots(2, 8192));
+        assert!(Arc::ptr_eq(cluster.routes.load().master(0).unwrap(), routes.master(0).unwrap()), "kept");
+        assert_eq!(cluster.down().unwrap().len(), 2, "until they have answered");
+    }
+
+    #[tokio::test]
+    async fn a_map_of_too_many_masters_is_not_believed() {
+        let cluster = cluster();
+        cluster.follow(&slots(2, 8192));
+        cluster.follow(&slots(1001, 16));
+        assert_eq!(cluster.down().unwrap().len(), 2);
+    }
 }
