@@ -14,7 +14,7 @@ use auth_core::services::{
     Account, Authenticator, Keys, LoginService, PasswordProof, RefreshService, RegisterService,
     SessionService, Throttle, TokenIssuer, TokenSettings,
 };
-use auth_store::{RedisConfig, RedisSessions, Store};
+use auth_store::{RedisConfig, RedisSessions, Store, StoreLimits};
 use chrono::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ pub struct Parts {
     pub proxies: TrustedProxies,
     pub edge: Edge,
     pub body_max_bytes: usize,
-    pub request_timeout_ms: u64,
+    pub request_timeout: std::time::Duration,
     pub jwks_cache_control: String,
     clock: Arc<dyn Clock>,
     draining: AtomicBool,
@@ -77,8 +77,8 @@ impl App {
         let sealer = Sealer::new(files.seal);
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = Store::new(router.clone(), sealer.clone(), Arc::clone(&random))
-            .with_shard_concurrency(config.limits.shard_concurrency);
+        let store =
+            Store::new(router.clone(), sealer.clone(), Arc::clone(&random)).with_limits(store_limits(config));
         let redis = RedisConfig { nodes: config.redis.nodes.clone() };
         let cache = RedisSessions::start(&redis, Arc::clone(&clock))
             .map_err(|e| ConfigError(format!("redis.nodes: {e}")))?;
@@ -176,7 +176,7 @@ impl App {
             proxies: TrustedProxies(config.server.trusted_proxies.clone()),
             edge: Edge::new(&config.server),
             body_max_bytes: config.server.body_max_bytes,
-            request_timeout_ms: config.server.request_timeout_ms,
+            request_timeout: std::time::Duration::from_millis(config.server.request_timeout_ms),
             jwks_cache_control: format!(
                 "public, max-age={}, stale-if-error=86400",
                 config.tokens.jwks_max_age_s
@@ -205,7 +205,8 @@ impl App {
 
     /// What this node sees of everything it stands on.
     pub fn dependencies(&self) -> Value {
-        json!({ "postgresql": self.router.status(), "redis": { "up": self.cache.is_up() } })
+        let redis = json!({ "up": self.cache.is_up(), "masters_down": self.cache.masters_down() });
+        json!({ "postgresql": self.router.status(), "redis": redis })
     }
 }
 
@@ -291,6 +292,14 @@ fn password_limits(config: &Config) -> PasswordLimits {
         scope_window: Duration::seconds(passwords.failure_window_s),
         per_identifier: passwords.failures_per_identifier,
         delay: Duration::milliseconds(passwords.failure_delay_ms),
+    }
+}
+
+fn store_limits(config: &Config) -> StoreLimits {
+    StoreLimits {
+        shard_concurrency: config.limits.shard_concurrency,
+        session_loads: config.limits.session_loads,
+        session_load_wait: std::time::Duration::from_millis(config.postgres.checkout_timeout_ms),
     }
 }
 

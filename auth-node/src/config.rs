@@ -168,6 +168,9 @@ impl Config {
         if config.passwords.permits == 0 {
             config.passwords.permits = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         }
+        if config.limits.session_loads == 0 {
+            config.limits.session_loads = (config.postgres.pool_size / 2).max(1);
+        }
         Ok(config)
     }
 

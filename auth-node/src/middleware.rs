@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use tracing::Instrument;
 
-use crate::app::App;
 use crate::http_metrics;
 use crate::problem::Problem;
 
@@ -76,8 +75,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 ///
 /// A call that may change something runs on a task of its own: a client that hangs up must not leave a commit without
 /// its tombstone, nor close a database connection in the middle of a transaction.
-pub async fn deadline(State(app): State<App>, request: Request, next: Next) -> Response {
-    let limit = Duration::from_millis(app.request_timeout_ms);
+pub async fn deadline(State(limit): State<Duration>, request: Request, next: Next) -> Response {
     let safe = request.method().is_safe();
     let work = tokio::time::timeout(limit, next.run(request));
     let outcome = if safe {
@@ -91,6 +89,29 @@ pub async fn deadline(State(app): State<App>, request: Request, next: Next) -> R
         Err(_) => {
             tracing::warn!("a request ran into its deadline");
             Problem::Unavailable.into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn_with_state;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    #[tokio::test]
+    async fn no_request_outlives_its_deadline() {
+        let stuck = std::future::pending::<&str>;
+        let routes = Router::new().route("/", get(stuck).post(stuck)).route("/here", get(async || "here"));
+        let router = routes.layer(from_fn_with_state(Duration::from_millis(20), deadline));
+        for (method, path, status) in [("GET", "/", 503), ("POST", "/", 503), ("GET", "/here", 200)] {
+            let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+            let answer = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), status, "{method} {path}");
+            assert_eq!(answer.headers().contains_key("retry-after"), status == 503);
         }
     }
 }

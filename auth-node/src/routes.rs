@@ -32,7 +32,7 @@ pub fn public(app: App) -> Router {
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
         .fallback(|| async { Problem::NotFound })
         // The last layer is the outermost.
-        .layer(from_fn_with_state(app.clone(), middleware::deadline))
+        .layer(from_fn_with_state(app.request_timeout, middleware::deadline))
         .layer(from_fn_with_state(app.edge.clone(), edge::own_origin))
         .layer(from_fn_with_state(app.edge.clone(), edge::own_host))
         .layer(from_fn(middleware::observe))

@@ -107,3 +107,6 @@ impl tower::Service<Request<Incoming>> for PeerService {
         self.router.clone().oneshot(request.map(Body::new))
     }
 }
+
+#[cfg(test)]
+mod tests;

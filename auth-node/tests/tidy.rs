@@ -11,7 +11,7 @@ use tree::{Tree, anchors, code, markdown, outside_fences, read_tree, resolve, ta
 
 type Rule = fn(&Tree) -> Vec<String>;
 
-const RULES: [(&str, Rule); 13] = [
+const RULES: [(&str, Rule); 14] = [
     ("imports", imports),
     ("sql", sql),
     ("redis", redis),
@@ -24,6 +24,7 @@ const RULES: [(&str, Rule); 13] = [
     ("metrics are documented", metrics),
     ("problems are documented", problems),
     ("decisions are listed", decisions),
+    ("bounds are tested", bounds),
     ("short documents", short_documents),
 ];
 
@@ -114,6 +115,9 @@ fn every_rule_can_fail() {
     let more = [
         ("decisions are listed", "docs/adr/9999-planted.md", "# 9999. Planted\n".to_owned()),
         ("short documents", "ARCHITECTURE.md", "a line\n".repeat(251)),
+        ("bounds are tested", "docs/bounds.md", "| a | 1 | – | 503 | `no_such_test` |\n".to_owned()),
+        ("bounds are tested", "docs/bounds.md", "| a | 1 | – | 503 | none |\n".to_owned()),
+        ("bounds are tested", "docs/bounds.md", "| a | 1 | `limits.no_such` | 503 | `wait` |\n".to_owned()),
     ];
     let plants = plants.into_iter().map(|(rule, path, text)| (rule, path, text.to_owned())).chain(more);
     let mut planted = BTreeSet::new();
@@ -337,6 +341,44 @@ fn decisions(tree: &Tree) -> Vec<String> {
         .filter(|name| !list.contains(*name))
         .map(|name| format!("docs/adr/README.md does not list {name}"))
         .collect()
+}
+
+/// Each row of docs/bounds.md: its key is one, and its tests are functions or trials somewhere in our code.
+fn bounds(tree: &Tree) -> Vec<String> {
+    let names =
+        |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let sources: Vec<&String> =
+        tree.iter().filter(|(path, _)| path.ends_with(".rs")).map(|(_, t)| t).collect();
+    let is_test = |name: &String| {
+        let trial = format!("add(\"{name}\"");
+        let function = format!("fn {}(", name.rsplit("::").next().unwrap_or(name));
+        sources.iter().any(|text| text.contains(&trial) || text.contains(&function))
+    };
+    let defaults = tree.get("config/default.toml").map_or("", String::as_str);
+    let is_key = |key: &String| {
+        let (section, name) = key.split_once('.').unwrap_or_default();
+        let rest = defaults.split(&format!("[{section}]\n")).nth(1).unwrap_or_default();
+        let lines = rest.lines().take_while(|line| !line.starts_with('['));
+        lines.filter_map(|line| line.split_once(" = ")).any(|(known, _)| known == name)
+    };
+    let text = tree.get("docs/bounds.md").map_or("", String::as_str);
+    let rows = text.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| bound |"));
+    let rows: Vec<Vec<&str>> = rows.map(|row| row.split('|').map(str::trim).collect()).collect();
+    let mut found = Vec::new();
+    for row in &rows {
+        let [_, bound, _, key, .., tests, _] = row.as_slice() else {
+            found.push(format!("docs/bounds.md: a row that cannot be read: {row:?}"));
+            continue;
+        };
+        let (keys, tests) = (names(key), names(tests));
+        found.extend(
+            keys.iter().filter(|key| !is_key(key)).map(|key| format!("docs/bounds.md: no key {key}")),
+        );
+        found.extend(tests.iter().filter(|t| !is_test(t)).map(|t| format!("docs/bounds.md: no test {t}")));
+        found.extend(tests.is_empty().then(|| format!("docs/bounds.md: {bound} has no test")));
+    }
+    found.extend(rows.is_empty().then(|| "docs/bounds.md has no rows".to_owned()));
+    found
 }
 
 fn short_documents(tree: &Tree) -> Vec<String> {

@@ -98,6 +98,13 @@ pub(crate) fn decide(kind: Kind, committing: bool, fault: Fault) -> Step {
     }
 }
 
+impl Fault {
+    /// Whether it is trouble of the server, which its breaker counts. Everything else is an answer, whatever it says.
+    pub(crate) fn is_of_the_server(self) -> bool {
+        matches!(self, Self::Lost | Self::Refused)
+    }
+}
+
 impl TxError {
     /// The fault, and a text that holds no values.
     pub(crate) fn fault(&self) -> (Fault, String) {
@@ -128,13 +135,17 @@ impl TxError {
 
     /// Whether the connection is still good for the next caller.
     pub(crate) fn spares_connection(&self) -> bool {
-        !matches!(self.fault().0, Fault::Lost | Fault::Broken | Fault::Refused)
+        let fault = self.fault().0;
+        fault != Fault::Broken && !fault.is_of_the_server()
     }
 }
 
 fn database_fault(error: &dyn DatabaseError) -> Fault {
-    let code = error.code().unwrap_or_default();
-    match code.as_ref() {
+    code_fault(&error.code().unwrap_or_default())
+}
+
+fn code_fault(code: &str) -> Fault {
+    match code {
         "40001" | "40P01" => Fault::Conflict,
         "57014" => Fault::TimedOut,
         // Terminated, crashing, starting, idle too long in a transaction: the server closes the connection.
@@ -193,5 +204,28 @@ mod tests {
         ] {
             assert_eq!(decide(kind, committing, fault), step, "{kind:?} {committing} {fault:?}");
         }
+    }
+    #[test]
+    fn what_a_server_says_is_no_trouble_of_the_server() {
+        for (code, is_trouble) in [
+            ("23505", false),
+            ("40001", false),
+            ("57014", false),
+            ("SH301", false),
+            ("SH503", false),
+            ("42P01", false),
+            ("53100", true),
+            ("53300", true),
+            ("57P01", true),
+            ("57P03", true),
+            ("08006", true),
+            ("25006", true),
+        ] {
+            assert_eq!(code_fault(code).is_of_the_server(), is_trouble, "{code}");
+        }
+        assert!(
+            TxError::from(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())).fault().0.is_of_the_server()
+        );
+        assert!(!TxError::Owner(Ownership::Fenced).fault().0.is_of_the_server());
     }
 }

@@ -6,11 +6,13 @@
 mod admission;
 mod budget;
 mod errors;
+mod loads;
 mod redis;
 mod repositories;
 mod tx;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use auth_core::crypto::seal::Sealer;
 use auth_core::ports::Random;
@@ -21,8 +23,23 @@ pub use repositories::audit::Chain;
 pub use repositories::keys::Keys;
 pub use repositories::sweeps::Swept;
 
-/// Attempts of one node on their way to one shard, unless it is told otherwise.
-const SHARD_CONCURRENCY: usize = 512;
+/// How much of a shard one node may use.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreLimits {
+    /// Attempts on their way to one shard; and callers that wait there to load a session.
+    pub shard_concurrency: usize,
+    /// Sessions that are read from one shard at a time because no copy was to be had.
+    pub session_loads: usize,
+    /// How long a caller waits to load a session.
+    pub session_load_wait: Duration,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        let session_load_wait = Duration::from_millis(250);
+        Self { shard_concurrency: 512, session_loads: 8, session_load_wait }
+    }
+}
 
 /// Accounts, logins and sessions on the shards. Cheap to clone; implements `Accounts`, `Logins` and `Sessions`.
 #[derive(Clone)]
@@ -35,13 +52,13 @@ pub struct Store {
 impl Store {
     /// A store over the shards of `router`. `sealer` opens and seals personal values, `random` gives its nonces.
     pub fn new(router: Router, sealer: Sealer, random: Arc<dyn Random>) -> Self {
-        Self { tx: tx::Tx::new(router, SHARD_CONCURRENCY), sealer, random }
+        Self { tx: tx::Tx::new(router, StoreLimits::default()), sealer, random }
     }
 
-    /// The same with another cap of attempts that may be on their way to one shard at a time.
+    /// The same within other limits.
     #[must_use]
-    pub fn with_shard_concurrency(mut self, cap: usize) -> Self {
-        self.tx = tx::Tx::new(self.tx.router().clone(), cap);
+    pub fn with_limits(mut self, limits: StoreLimits) -> Self {
+        self.tx = tx::Tx::new(self.tx.router().clone(), limits);
         self
     }
 }

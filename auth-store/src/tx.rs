@@ -16,9 +16,11 @@ use shard_router::{
 use sqlx::{Connection, PgConnection};
 use tracing::Instrument;
 
+use crate::StoreLimits;
 use crate::admission::{Admission, Class};
 use crate::budget::{RetryBudget, jitter};
-use crate::errors::{Kind, Step, TxError, decide};
+use crate::errors::{Fault, Kind, Step, TxError, decide};
+use crate::loads::{LoadLimits, Loads};
 
 const MAX_CONFLICTS: u32 = 3;
 const CONFLICT_BACKOFF: Duration = Duration::from_millis(10);
@@ -74,6 +76,7 @@ pub(crate) struct Tx {
     router: Router,
     budget: Arc<RetryBudget>,
     admission: Arc<Admission>,
+    loads: Arc<Loads>,
 }
 
 /// What one call has used up so far.
@@ -86,8 +89,18 @@ struct Patience {
 }
 
 impl Tx {
-    pub fn new(router: Router, cap: usize) -> Self {
-        Self { router, budget: Arc::default(), admission: Arc::new(Admission::new(cap)) }
+    pub fn new(router: Router, limits: StoreLimits) -> Self {
+        let loads = LoadLimits {
+            at_once: limits.session_loads,
+            waiting: limits.shard_concurrency,
+            wait: limits.session_load_wait,
+        };
+        Self {
+            router,
+            budget: Arc::default(),
+            admission: Arc::new(Admission::new(limits.shard_concurrency)),
+            loads: Arc::new(Loads::new(loads)),
+        }
     }
 
     pub fn router(&self) -> &Router {
@@ -102,6 +115,25 @@ impl Tx {
         F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
     {
         self.metered(call, self.drive(call, None, ctx, &work)).await
+    }
+
+    /// As [`Self::run`], for reads that stand in for a copy: they take turns ([`Loads`]).
+    pub async fn run_load<C, T, F>(&self, call: Call, ctx: &C, work: F) -> Result<T, StoreError>
+    where
+        C: Sync + ?Sized,
+        T: Send,
+        F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
+    {
+        let load = async {
+            let shard = self.router.place(call.bucket).shard;
+            let turn = self.loads.turn(shard).await;
+            let turn =
+                turn.ok_or_else(|| StoreError::Overloaded(format!("too many loads on shard {shard}")))?;
+            let outcome = self.drive(call, None, ctx, &work).await;
+            drop(turn);
+            outcome
+        };
+        self.metered(call, load).await
     }
 
     /// Runs a read, on a replica if `freshness` allows it. A replica that is not sure that the bucket is its own, or
@@ -283,63 +315,79 @@ impl Tx {
     }
 
     /// One attempt on one connection, and whether a commit was on its way when it failed.
-    async fn attempt<C, T, F>(&self, conn: Conn, call: Call, ctx: &C, work: &F) -> (Result<T, TxError>, bool)
+    async fn attempt<C, T, F>(
+        &self,
+        mut conn: Conn,
+        call: Call,
+        ctx: &C,
+        work: &F,
+    ) -> (Result<T, TxError>, bool)
     where
         C: Sync + ?Sized,
         T: Send,
         F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
     {
-        // Shared with a future that may be dropped at its limit.
-        let committing = AtomicBool::new(false);
+        let reached = Reached::default();
         let limit = if call.kind == Kind::Transaction { TRANSACTION_LIMIT } else { STATEMENT_LIMIT };
         let outcome = tokio::time::timeout(limit, async {
             match call.kind {
-                Kind::Transaction => transaction(conn, ctx, work, &committing).await,
-                Kind::Read | Kind::Write => statement(conn, ctx, work).await,
+                Kind::Transaction => transaction(&mut conn, ctx, work, &reached).await,
+                Kind::Read | Kind::Write => statement(&mut conn, ctx, work).await,
             }
         });
         let outcome = outcome.await.unwrap_or_else(|_| {
             Err(TxError::Store(StoreError::Unknown("the server did not answer".to_owned())))
         });
-        (outcome, committing.load(Ordering::Relaxed))
+        give_back(conn, &outcome, reached.open.load(Ordering::Relaxed));
+        (outcome, reached.committing.load(Ordering::Relaxed))
     }
 }
 
-async fn statement<C, T, F>(mut conn: Conn, ctx: &C, work: &F) -> Result<T, TxError>
+/// How far an attempt got. Shared with a future that may be dropped at its limit.
+#[derive(Default)]
+struct Reached {
+    /// A transaction was begun, and is not known to be over.
+    open: AtomicBool,
+    /// Its commit was on its way.
+    committing: AtomicBool,
+}
+
+/// What becomes of the connection, and what the shard's breaker is told.
+fn give_back<T>(conn: Conn, outcome: &Result<T, TxError>, is_open: bool) {
+    match outcome.as_ref().map_err(TxError::fault) {
+        Err((fault, why)) if fault.is_of_the_server() => conn.lost(&why),
+        Err((Fault::Broken, _)) => drop(conn),
+        _ if is_open => drop(conn),
+        _ => conn.release(),
+    }
+}
+
+async fn statement<C, T, F>(conn: &mut PgConnection, ctx: &C, work: &F) -> Result<T, TxError>
 where
     C: Sync + ?Sized,
     F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
 {
-    match work(ctx, &mut conn).await {
-        Ok(End::Keep(value) | End::Undo(value)) => {
-            conn.release();
-            Ok(value)
-        }
-        Err(error) => {
-            if error.spares_connection() {
-                conn.release();
-            }
-            Err(error)
-        }
-    }
+    let (End::Keep(value) | End::Undo(value)) = work(ctx, conn).await?;
+    Ok(value)
 }
 
 async fn transaction<C, T, F>(
-    mut conn: Conn,
+    conn: &mut PgConnection,
     ctx: &C,
     work: &F,
-    committing: &AtomicBool,
+    reached: &Reached,
 ) -> Result<T, TxError>
 where
     C: Sync + ?Sized,
     F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
 {
+    reached.open.store(true, Ordering::Relaxed);
     let mut tx = conn.begin().await?;
     let outcome = match work(ctx, &mut tx).await {
         Ok(End::Keep(value)) => {
-            committing.store(true, Ordering::Relaxed);
+            reached.committing.store(true, Ordering::Relaxed);
             tx.commit().await?;
-            conn.release();
+            reached.open.store(false, Ordering::Relaxed);
             return Ok(value);
         }
         Ok(End::Undo(value)) => Ok(value),
@@ -348,7 +396,7 @@ where
     };
     // Nothing was to be written: the answer stands whether or not the rollback arrives.
     if tx.rollback().await.is_ok() {
-        conn.release();
+        reached.open.store(false, Ordering::Relaxed);
     }
     outcome
 }

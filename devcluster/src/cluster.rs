@@ -189,6 +189,11 @@ impl Cluster {
         stopped.await.could_not("stop the cluster")?
     }
 
+    /// The Redis server that is the master of a key now.
+    pub async fn redis_master_of(&self, key: &str) -> Result<String> {
+        redis::master_of(&self.redis_parts()?, key).await
+    }
+
     fn redis_parts(&self) -> Result<Vec<Part>> {
         let parts = self.state()?.parts.into_iter().map(|part| part.part);
         Ok(parts.filter(|part| matches!(part.kind, Kind::Redis { .. })).collect())

@@ -12,6 +12,8 @@
 //! This crate knows nothing of users: its SQL is about `directory.*` and `meta.*` only.
 #![deny(missing_docs)]
 
+mod beats;
+mod breaker;
 mod bulkhead;
 mod checks;
 mod config;
@@ -31,6 +33,7 @@ mod router;
 mod server;
 mod shards;
 
+pub use breaker::{Breaker, BreakerSettings, Change, Pass, Phase};
 pub use bulkhead::{FenceFull, FencePermit, MAX_WAITERS_PER_BUCKET, MAX_WAITERS_PER_SHARD};
 pub use checks::CheckError;
 pub use config::RouterConfig;

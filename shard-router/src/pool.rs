@@ -4,6 +4,8 @@
 //! handed to the next caller, so only [`Conn::release`] gives one back; everything else closes it. There is
 //! no ping on checkout (40 µs each): connections retire by age and by error.
 
+use crate::breaker::Pass;
+use crate::health::Health;
 use crate::map::ShardId;
 use crate::server::{Address, Login, request_options};
 use deadpool::managed::{self, Metrics, Object, QueueMode, RecycleError, RecycleResult, Timeouts};
@@ -12,6 +14,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -42,6 +45,9 @@ pub enum PoolError {
     /// All connections stayed busy for the whole checkout limit.
     #[error("no free connection in time")]
     Timeout,
+    /// The server's breaker is open: it did not answer of late, and is not asked for now.
+    #[error("the server does not answer")]
+    Down,
     /// The server cannot be reached or refused us; what it said.
     #[error("cannot connect: {0}")]
     Connect(String),
@@ -63,11 +69,33 @@ pub struct PoolLimits {
     pub max_age: Duration,
 }
 
-/// An exclusive connection. Give it back with [`release`](Self::release) after a success; a plain drop
-/// closes it, which is right after an error and for a request that was cancelled half-way.
+/// What a caller may tell about a server: whether it answered.
+pub(crate) struct Evidence {
+    health: Arc<Health>,
+    pass: Pass,
+}
+
+impl Evidence {
+    pub(crate) fn new(health: Arc<Health>, pass: Pass) -> Self {
+        Self { health, pass }
+    }
+
+    fn answered(self) {
+        self.health.answered(self.pass);
+    }
+
+    fn failed(self, why: &dyn fmt::Display) {
+        self.health.failed(self.pass, why);
+    }
+}
+
+/// An exclusive connection. Give it back with [`release`](Self::release) once the server has answered; say
+/// [`lost`](Self::lost) if it did not. A plain drop closes it and tells nothing, which is right for a request that was
+/// cancelled half-way.
 pub struct Conn {
     object: Option<Object<Manager>>,
     role: Role,
+    evidence: Option<Evidence>,
     _fallback: Option<OwnedSemaphorePermit>,
 }
 
@@ -80,10 +108,21 @@ impl Conn {
 
     /// Gives the connection back to its pool. Inside a transaction it is closed instead.
     pub fn release(mut self) {
+        if let Some(evidence) = self.evidence.take() {
+            evidence.answered();
+        }
         match self.object.take() {
             Some(object) if object.connection.is_in_transaction() => drop(Object::take(object)),
             // The object's own drop is what returns it.
             object => drop(object),
+        }
+    }
+
+    /// Closes the connection: the server did not answer, or refused all work for a reason of its own. `why` holds no
+    /// value of a user; it is logged if the server counts as down by this.
+    pub fn lost(mut self, why: &str) {
+        if let Some(evidence) = self.evidence.take() {
+            evidence.failed(&why);
         }
     }
 }
@@ -161,17 +200,30 @@ impl Pool {
         Self { pool, shard_label: shard.to_string(), role }
     }
 
-    pub(crate) async fn get(&self, fallback: Option<OwnedSemaphorePermit>) -> Result<Conn, PoolError> {
+    pub(crate) async fn get(
+        &self,
+        evidence: Evidence,
+        fallback: Option<OwnedSemaphorePermit>,
+    ) -> Result<Conn, PoolError> {
         let started = Instant::now();
         let outcome = self.pool.get().await;
         metrics::histogram!("tessera_pool_wait_seconds", "shard" => self.shard_label.clone(), "role" => self.role.label())
             .record(started.elapsed().as_secs_f64());
-        match outcome {
-            Ok(object) => Ok(Conn { object: Some(object), role: self.role, _fallback: fallback }),
-            Err(managed::PoolError::Timeout(managed::TimeoutType::Wait)) => Err(PoolError::Timeout),
-            Err(managed::PoolError::Timeout(_)) => Err(PoolError::Connect("timed out".to_owned())),
-            Err(other) => Err(PoolError::Connect(other.to_string())),
-        }
+        let why = match outcome {
+            Ok(object) => {
+                let (object, evidence) = (Some(object), Some(evidence));
+                return Ok(Conn { object, role: self.role, evidence, _fallback: fallback });
+            }
+            // All are busy: that is no fault of the server.
+            Err(managed::PoolError::Timeout(managed::TimeoutType::Wait)) => return Err(PoolError::Timeout),
+            Err(managed::PoolError::Closed) => {
+                return Err(PoolError::Connect("the server left the topology".to_owned()));
+            }
+            Err(managed::PoolError::Timeout(_)) => "timed out".to_owned(),
+            Err(other) => other.to_string(),
+        };
+        evidence.failed(&why);
+        Err(PoolError::Connect(why))
     }
 
     pub(crate) fn resize(&self, max_size: usize) {

@@ -1,15 +1,16 @@
 //! The servers of each shard, kept as the topology says: pools, health tasks, choice of replica.
 
+use crate::beats::Beats;
 use crate::directory::ShardRow;
-use crate::health::{Beats, Health, Watched, watch};
+use crate::health::{Health, Name, Watched, watch};
 use crate::map::ShardId;
-use crate::pool::{Conn, Pool, PoolError, PoolLimits, PoolStatus, Role};
+use crate::pool::{Conn, Evidence, Pool, PoolError, PoolLimits, PoolStatus, Role};
 use crate::server::{Address, Login, request_options};
 use consistent_hash::{DefaultHash, Node, StaticHashRing};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 /// Points of each replica on the ring: enough for an even spread over a handful of replicas.
@@ -34,11 +35,8 @@ pub(crate) struct Server {
 impl Server {
     fn start(shard: ShardId, role: Role, address: &Address, reach: &Reach, beats: &Arc<Beats>) -> Arc<Self> {
         let pool = Pool::new(shard, role, address, &reach.login, reach.limits);
-        let health = Arc::new(Health::new(role));
+        let health = Arc::new(Health::new(Name { shard, role, server: address.to_string() }));
         let watched = Watched {
-            shard,
-            role,
-            name: address.to_string(),
             options: request_options(address, &reach.login),
             health: Arc::clone(&health),
             beats: Arc::clone(beats),
@@ -48,6 +46,13 @@ impl Server {
         Arc::new(Self { address: address.clone(), role, pool, health, task })
     }
 
+    /// At once if the breaker is open: waiting for such a server would only collect callers.
+    async fn get(&self, fallback: Option<OwnedSemaphorePermit>) -> Result<Conn, PoolError> {
+        let pass = self.health.pass().ok_or(PoolError::Down)?;
+        let evidence = Evidence::new(Arc::clone(&self.health), pass);
+        self.pool.get(evidence, fallback).await
+    }
+
     /// No new callers, no more probes. Connections in use end when they are given back.
     fn retire(&self) {
         self.pool.close();
@@ -55,13 +60,13 @@ impl Server {
     }
 
     fn status(&self) -> ServerStatus {
-        let state = self.health.get();
+        let following = self.health.following();
         ServerStatus {
             address: self.address.to_string(),
             role: self.role,
-            up: state.up,
-            admitted: self.role == Role::Primary || state.admitted,
-            lag_ms: state.lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
+            up: self.health.is_up(),
+            admitted: self.role == Role::Primary || following.admitted,
+            lag_ms: following.lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
             pool: self.pool.status(),
         }
     }
@@ -80,7 +85,7 @@ pub struct ServerStatus {
     pub address: String,
     /// What it is to its shard.
     pub role: Role,
-    /// Whether it answers.
+    /// Whether its breaker is closed.
     pub up: bool,
     /// Whether it is used: a replica only while it is close behind.
     pub admitted: bool,
@@ -139,33 +144,25 @@ impl Shard {
         std::iter::once(&self.primary).chain(&self.replicas)
     }
 
-    /// At once if the primary is known to be down: waiting for it would only collect callers.
     pub(crate) async fn primary(&self) -> Result<Conn, PoolError> {
-        self.check_primary()?;
-        self.primary.pool.get(None).await
-    }
-
-    fn check_primary(&self) -> Result<(), PoolError> {
-        if self.primary.health.get().up {
-            Ok(())
-        } else {
-            Err(PoolError::Connect("the primary is down".to_owned()))
-        }
+        self.primary.get(None).await
     }
 
     /// The admitted replica that `sticky` prefers, else the primary.
     pub(crate) async fn reader(&self, sticky: u64, limits: &PoolLimits) -> Result<Conn, PoolError> {
         for node in self.ring.calc_candidates(&sticky) {
             let Some(replica) = self.replicas.get(node.value) else { continue };
-            if !replica.health.get().admitted {
+            if !replica.health.following().admitted {
                 continue;
             }
-            if let Ok(conn) = replica.pool.get(None).await {
+            if let Ok(conn) = replica.get(None).await {
                 self.count_reader("replica", replica);
                 return Ok(conn);
             }
         }
-        self.check_primary()?;
+        if !self.primary.health.is_up() {
+            return Err(PoolError::Down);
+        }
         let permit = if self.replicas.is_empty() {
             None
         } else {
@@ -178,7 +175,7 @@ impl Shard {
             )
         };
         self.count_reader("primary", &self.primary);
-        self.primary.pool.get(permit).await
+        self.primary.get(permit).await
     }
 
     fn count_reader(&self, role: &'static str, server: &Server) {

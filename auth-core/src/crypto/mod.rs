@@ -8,6 +8,7 @@
 //! - [`refresh_token`], [`access_token`]: what clients carry. - [`signing_key`]: what signs the latter.
 
 pub mod access_token;
+mod hash_queue;
 pub mod mac;
 pub mod opened_tokens;
 pub mod password;

@@ -1,7 +1,7 @@
 //! Hashing passwords within bounds: Argon2id with a pepper, on memory that is fixed and never fresh.
 //!
 //! **Permits.** A hash is 15 ms of a core and 19 MiB. There are as many permits as `permits`, and the permit *is* the
-//! memory: an arena out of a pool. Who gets none within `wait_ms` is told [`HashError::Busy`] (503, never "wrong
+//! memory: an arena that goes from hand to hand, known devices first ([`HashClass`]). Who gets none within `wait_ms` is told [`HashError::Busy`] (503, never "wrong
 //! password"). The arena moves into the blocking task, so that a request that is cancelled while hashing neither frees
 //! its permit early nor shares its memory; the arena returns when the work ends, also by a panic.
 //! **Memory.** Arenas grow on first use and stay. A row from times of higher parameters gets temporary memory from a
@@ -10,17 +10,18 @@
 //! **Pepper.** The secret input of Argon2 (RFC 9106, section 3.1): a stolen database alone cannot be attacked.
 //! **Clock.** Durations are measured for a metric; they decide nothing.
 
+use super::hash_queue::{Queue, Turn};
 use super::mac::constant_time_eq;
 use super::password_format::{Argon2id, Format, MAX_MEMORY_KIB};
 use super::ring::SecretRing;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
-use deadpool::unmanaged::{Object, Pool};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+pub use super::hash_queue::HashClass;
 pub use super::password_format::{BadStored, Cost, StoredPassword};
 
 const OUTPUT_BYTES: usize = 32;
@@ -95,7 +96,7 @@ struct Inner {
     cost: Cost,
     wait: Duration,
     peppers: SecretRing,
-    arenas: Pool<Vec<Block>>,
+    arenas: Queue<Vec<Block>>,
     /// KiB that rows larger than an arena may still take.
     oversize: Arc<Semaphore>,
     dummy: StoredPassword,
@@ -118,7 +119,7 @@ impl PasswordHasher {
             cost,
             wait: Duration::from_millis(config.wait_ms),
             peppers: config.peppers,
-            arenas: Pool::from(vec![Vec::new(); config.permits]),
+            arenas: Queue::of(vec![Vec::new(); config.permits]),
             oversize: Arc::new(Semaphore::new(MAX_MEMORY_KIB as usize)),
             dummy,
         };
@@ -129,7 +130,12 @@ impl PasswordHasher {
     ///
     /// # Errors
     /// See [`HashError`].
-    pub async fn hash(&self, password: &[u8], salt: [u8; SALT_BYTES]) -> Result<StoredPassword, HashError> {
+    pub async fn hash(
+        &self,
+        password: &[u8],
+        salt: [u8; SALT_BYTES],
+        class: HashClass,
+    ) -> Result<StoredPassword, HashError> {
         let (pepper_id, pepper) = self.inner.peppers.current();
         let (cost, pepper, password) =
             (self.inner.cost, Zeroizing::new(*pepper), Zeroizing::new(password.to_vec()));
@@ -138,7 +144,7 @@ impl PasswordHasher {
             hash.output = compute(&hash, Some(&pepper), &password, memory)?.to_vec();
             Ok(hash.to_string())
         };
-        let phc = self.run(0, work).await?;
+        let phc = self.run(class, 0, work).await?;
         Ok(StoredPassword { phc, pepper_id: Some(pepper_id) })
     }
 
@@ -149,13 +155,18 @@ impl PasswordHasher {
     ///
     /// # Errors
     /// See [`HashError`].
-    pub async fn verify(&self, password: &[u8], stored: &StoredPassword) -> Result<Verdict, HashError> {
+    pub async fn verify(
+        &self,
+        password: &[u8],
+        stored: &StoredPassword,
+        class: HashClass,
+    ) -> Result<Verdict, HashError> {
         let password = Zeroizing::new(password.to_vec());
         let row = match Format::parse(&stored.phc)? {
             Format::Argon2id(row) => row,
             Format::Bcrypt(_) if stored.pepper_id.is_some() => return Err(BadStored::Peppered.into()),
             Format::Bcrypt(row) => {
-                let matches = self.run(0, move |_| bcrypt_matches(&password, &row)).await?;
+                let matches = self.run(class, 0, move |_| bcrypt_matches(&password, &row)).await?;
                 return Ok(Verdict { matches, needs_rehash: true });
             }
         };
@@ -172,7 +183,7 @@ impl PasswordHasher {
             let output = compute(&row, pepper.as_deref(), &password, memory)?;
             Ok(constant_time_eq(&output, &row.output))
         };
-        let matches = self.run(oversize_kib, work).await?;
+        let matches = self.run(class, oversize_kib, work).await?;
         Ok(Verdict { matches, needs_rehash })
     }
 
@@ -182,7 +193,7 @@ impl PasswordHasher {
     /// # Errors
     /// See [`HashError`]: unknown users must get the same 503 as known ones.
     pub async fn verify_dummy(&self, password: &[u8]) -> Result<Verdict, HashError> {
-        self.verify(password, &self.inner.dummy).await?;
+        self.verify(password, &self.inner.dummy, HashClass::Login).await?;
         Ok(Verdict { matches: false, needs_rehash: false })
     }
 
@@ -194,18 +205,18 @@ impl PasswordHasher {
     }
 
     /// Waits for a permit, then works on a blocking thread with the permit's memory, or with temporary memory.
-    async fn run<T, F>(&self, oversize_kib: u32, work: F) -> Result<T, HashError>
+    async fn run<T, F>(&self, class: HashClass, oversize_kib: u32, work: F) -> Result<T, HashError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Vec<Block>) -> Result<T, HashError> + Send + 'static,
     {
         let waiting = Gauge::enter("tessera_hash_waiting");
-        let permit = tokio::time::timeout(self.inner.wait, self.permit(oversize_kib)).await;
+        let permit = tokio::time::timeout(self.inner.wait, self.permit(class, oversize_kib)).await;
         drop(waiting);
-        let Ok(permit) = permit else {
-            metrics::counter!("tessera_hash_rejected_total").increment(1);
-            return Err(HashError::Busy);
-        };
+        let permit = permit.unwrap_or(Err(HashError::Busy));
+        if matches!(permit, Err(HashError::Busy)) {
+            metrics::counter!("tessera_hash_rejected_total", "class" => class.label()).increment(1);
+        }
         let (budget, mut arena) = permit?;
         let running = Gauge::enter("tessera_hash_running");
         let task = tokio::task::spawn_blocking(move || {
@@ -221,18 +232,18 @@ impl PasswordHasher {
     }
 
     /// The budget comes first, so that who waits for it keeps nobody else from hashing.
-    async fn permit(&self, oversize_kib: u32) -> Result<Permit, HashError> {
+    async fn permit(&self, class: HashClass, oversize_kib: u32) -> Result<Permit, HashError> {
         let budget = match oversize_kib {
             0 => None,
             kib => Some(Arc::clone(&self.inner.oversize).acquire_many_owned(kib).await),
         };
         let budget = budget.transpose().map_err(|_| HashError::Stopped)?;
-        let arena = self.inner.arenas.get().await.map_err(|_| HashError::Stopped)?;
+        let arena = self.inner.arenas.turn(class).await.map_err(|_| HashError::Busy)?;
         Ok((budget, arena))
     }
 }
 
-type Permit = (Option<OwnedSemaphorePermit>, Object<Vec<Block>>);
+type Permit = (Option<OwnedSemaphorePermit>, Turn<Vec<Block>>);
 
 /// The Argon2id output for a row's parameters and salt; the row's own output gives the length only.
 fn compute(

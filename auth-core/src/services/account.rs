@@ -4,7 +4,7 @@ use std::sync::Arc;
 use chrono::Duration;
 
 use super::{OnceError, OnceKey, OnceKeys, PasswordProof, ProofError, TokenSubject};
-use crate::crypto::password::{HashError, PasswordHasher};
+use crate::crypto::password::{HashClass, HashError, PasswordHasher};
 use crate::domain::{Address, DisplayName, Password, Principal, User};
 use crate::ports::{
     Accounts, Freshness, Idempotency, Once, PasswordChange, Random, Revoked, SessionCache, StoreError,
@@ -95,7 +95,8 @@ impl Account {
         }
         let expected_version = self.proof.run(caller, current, from).await.map_err(AccountError::Proof)?;
         let salt = random_bytes(&*self.random);
-        let password = self.hasher.hash(new.as_bytes(), salt).await.map_err(AccountError::Hash)?;
+        let password =
+            self.hasher.hash(new.as_bytes(), salt, HashClass::Known).await.map_err(AccountError::Hash)?;
         let change = PasswordChange {
             user_id: caller.user_id,
             session: caller.session_id,

@@ -1,10 +1,10 @@
 //! Who is calling: an access token, and whether its session is still alive.
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use chrono::{DateTime, Duration, Utc};
 use shard_key::{SessionId, UserId};
-use tokio::sync::OnceCell;
 
+use super::single_flight::SingleFlight;
 use super::{Keys, TokenSettings};
 use crate::crypto::access_token::{BadAccessToken as Bad, Expected};
 use crate::crypto::opened_tokens::{OpenedTokens, Verified};
@@ -41,14 +41,11 @@ pub struct Authenticator {
     limits: SessionLimits,
     clock: Arc<dyn Clock>,
     opened: OpenedTokens,
-    loads: Mutex<HashMap<SessionId, Arc<Load>>>,
+    loads: SingleFlight<SessionId, Option<LiveSession>>,
 }
 
 /// How far the database's clock may be ahead of ours.
 const CLOCK_SLACK: chrono::Duration = chrono::Duration::seconds(5);
-
-/// One look at the primary, shared by everybody who asks for the session meanwhile.
-type Load = OnceCell<Option<LiveSession>>;
 
 impl Authenticator {
     /// Wires the checks.
@@ -61,7 +58,7 @@ impl Authenticator {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let opened = OpenedTokens::default();
-        Self { keys, settings, sessions, cache, limits, clock, opened, loads: Mutex::default() }
+        Self { keys, settings, sessions, cache, limits, clock, opened, loads: SingleFlight::default() }
     }
 
     /// The caller, with a session that was live on its primary within the last minute.
@@ -99,7 +96,9 @@ impl Authenticator {
     async fn live(&self, id: SessionId) -> Result<Option<LiveSession>, AuthError> {
         match self.cache.get(id).await {
             CacheAnswer::Dead => return Ok(None),
-            CacheAnswer::Live(copy) if self.is_trusted(&copy) => return Ok(Some(copy)),
+            CacheAnswer::Live(copy) if is_trusted(&copy, self.clock.now(), self.limits.cache_trust) => {
+                return Ok(Some(copy));
+            }
             CacheAnswer::Live(_) | CacheAnswer::Nothing => {}
         }
         let session = self.load(id).await.map_err(AuthError::Store)?;
@@ -109,38 +108,42 @@ impl Authenticator {
         Ok(session)
     }
 
-    fn is_trusted(&self, copy: &LiveSession) -> bool {
-        let now = self.clock.now();
-        // By two clocks: a copy from the future is no reason to believe it longer.
-        let age = now - copy.checked_at;
-        now < copy.expires_at && age > -CLOCK_SLACK && age < self.limits.cache_trust
-    }
-
-    /// Single flight: one statement on the primary however many requests wait for the same session.
     async fn load(&self, id: SessionId) -> Result<Option<LiveSession>, StoreError> {
-        let load = Arc::clone(self.lock_loads().entry(id).or_default());
-        let _leaves = Leaves { of: self, id, load: &load };
-        load.get_or_try_init(|| self.sessions.get(id)).await.cloned()
-    }
-
-    fn lock_loads(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<Load>>> {
-        self.loads.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.loads.run(id, || self.sessions.get(id)).await
     }
 }
 
-/// Whoever is done first, or gives up, takes the entry out: later callers look again instead of sharing an old answer,
-/// and nothing stays behind.
-struct Leaves<'a> {
-    of: &'a Authenticator,
-    id: SessionId,
-    load: &'a Arc<Load>,
+/// By two clocks: a copy from the future is no reason to believe it longer.
+fn is_trusted(copy: &LiveSession, now: DateTime<Utc>, trust: Duration) -> bool {
+    let age = now - copy.checked_at;
+    now < copy.expires_at && age > -CLOCK_SLACK && age < trust
 }
 
-impl Drop for Leaves<'_> {
-    fn drop(&mut self) {
-        let mut loads = self.of.lock_loads();
-        if loads.get(&self.id).is_some_and(|current| Arc::ptr_eq(current, self.load)) {
-            loads.remove(&self.id);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shard_key::{Bucket, TenantId};
+
+    #[test]
+    fn a_copy_is_believed_for_its_time_and_no_longer() {
+        let (bucket, at) = (Bucket::new(7).unwrap(), DateTime::UNIX_EPOCH);
+        let copy = LiveSession {
+            id: SessionId::generate(bucket, 1, [1; 8]),
+            user_id: UserId::generate(bucket, 1, [2; 8]),
+            tenant: TenantId::DEFAULT,
+            client_id: "first-party".to_owned(),
+            amr: Vec::new(),
+            auth_time: at,
+            version: 1,
+            expires_at: at + Duration::hours(1),
+            checked_at: at,
+        };
+        let trust = Duration::seconds(60);
+        for (age_ms, trusted) in [(0, true), (59_999, true), (60_000, false), (-4_999, true), (-5_000, false)]
+        {
+            assert_eq!(is_trusted(&copy, at + Duration::milliseconds(age_ms), trust), trusted, "{age_ms}");
         }
+        let over = LiveSession { expires_at: at + Duration::seconds(10), ..copy };
+        assert!(!is_trusted(&over, at + Duration::seconds(10), trust), "a copy outlives no session");
     }
 }

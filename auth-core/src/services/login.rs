@@ -11,7 +11,7 @@ use shard_key::{Bucket, LookupHash, SessionId, TenantId};
 use super::issue::Pen;
 use super::{IdentifierKeys, IssueError, TokenIssuer};
 use crate::crypto::mac;
-use crate::crypto::password::{HashError, PasswordHasher, StoredPassword};
+use crate::crypto::password::{HashClass, HashError, PasswordHasher, StoredPassword};
 use crate::crypto::refresh_token::{RefreshCodec, RefreshToken};
 use crate::domain::{ClientContext, DeviceSecret, Email, Grant, Password, PasswordLimits, SessionLimits};
 use crate::ports::{
@@ -116,7 +116,7 @@ impl LoginService {
     ) -> Result<VerifiedCandidate, LoginError> {
         let password = request.password.as_bytes();
         let verdict = match &candidate {
-            Some(found) => self.hasher.verify(password, &found.credential.password).await,
+            Some(found) => self.hasher.verify(password, &found.credential.password, class(found)).await,
             None => self.hasher.verify_dummy(password).await,
         };
         match verdict {
@@ -142,7 +142,7 @@ impl LoginService {
         if !candidate.needs_rehash {
             return None;
         }
-        self.hasher.hash(password.as_bytes(), random_bytes(&*self.random)).await.ok()
+        self.hasher.hash(password.as_bytes(), random_bytes(&*self.random), HashClass::Register).await.ok()
     }
 
     async fn open(
@@ -192,11 +192,39 @@ struct VerifiedCandidate {
     needs_rehash: bool,
 }
 
+/// What a stranger presents must not get past those who have been here: only a device that this account knows counts.
+fn class(found: &Candidate) -> HashClass {
+    if found.known_device { HashClass::Known } else { HashClass::Login }
+}
+
 fn attempt_key(bucket: Bucket, lookup: &LookupHash, client: &ClientContext) -> AttemptKey {
     AttemptKey {
         bucket,
         tenant: TenantId::DEFAULT,
         subject: *lookup.as_bytes(),
         scope: client.address.failure_scope(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::User;
+    use crate::ports::StoredCredential;
+    use chrono::DateTime;
+    use shard_key::UserId;
+
+    #[test]
+    fn only_a_device_that_the_account_knows_hashes_first() {
+        let email = Email::parse("ada@example.com").unwrap();
+        let id = UserId::generate(Bucket::new(7).unwrap(), 1, [1; 8]);
+        let password = StoredPassword { phc: String::new(), pepper_id: None };
+        let candidate = |known_device| Candidate {
+            user: User::new(id, &email, None, DateTime::UNIX_EPOCH),
+            credential: StoredCredential { password: password.clone(), version: 1 },
+            known_device,
+        };
+        assert_eq!(class(&candidate(true)), HashClass::Known);
+        assert_eq!(class(&candidate(false)), HashClass::Login);
     }
 }

@@ -13,6 +13,7 @@ mod password_proof;
 mod refresh;
 mod register;
 mod sessions;
+mod single_flight;
 mod throttle;
 
 pub use account::{Account, AccountError};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::TokenSubject;
 use crate::crypto::mac;
-use crate::crypto::password::{HashError, PasswordHasher};
+use crate::crypto::password::{HashClass, HashError, PasswordHasher};
 use crate::domain::{Address, Password, PasswordLimits};
 use crate::ports::{Accounts, AttemptKey, Logins, StoreError};
 use shard_key::TenantId;
@@ -57,7 +57,7 @@ impl PasswordProof {
         if let Some(wait) = limited {
             return Err(ProofError::Limited(wait));
         }
-        match self.hasher.verify(password.as_bytes(), &found.password).await {
+        match self.hasher.verify(password.as_bytes(), &found.password, HashClass::Known).await {
             Ok(verdict) if verdict.matches => {
                 self.logins.clear_proof(&attempt).await.map_err(ProofError::Store)?;
                 Ok(found.version)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use shard_key::{Bucket, LookupHash, TenantId, UserId};
 
 use super::{IdentifierKeys, OnceError, OnceKey, OnceKeys};
-use crate::crypto::password::{HashError, PasswordHasher};
+use crate::crypto::password::{HashClass, HashError, PasswordHasher};
 use crate::domain::{DisplayName, Email, Password, User};
 use crate::ports::{
     Accounts, Clock, Freshness, Idempotency, NewAccount, Once, Random, StoreError, random_bytes,
@@ -108,8 +108,11 @@ impl RegisterService {
         request: &RegisterRequest,
     ) -> Result<NewAccount, RegisterError> {
         let salt = random_bytes(&*self.random);
-        let password =
-            self.hasher.hash(request.password.as_bytes(), salt).await.map_err(RegisterError::Hash)?;
+        let password = self
+            .hasher
+            .hash(request.password.as_bytes(), salt, HashClass::Register)
+            .await
+            .map_err(RegisterError::Hash)?;
         let now = self.clock.now();
         let id = UserId::generate(
             bucket,

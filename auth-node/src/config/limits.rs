@@ -17,6 +17,7 @@ pub struct Limits {
     pub nodes: u32,
     pub buckets: usize,
     pub shard_concurrency: usize,
+    pub session_loads: usize,
 }
 
 impl Limits {
@@ -40,6 +41,11 @@ impl Limits {
             (1..=100_000).contains(&self.shard_concurrency),
             "limits.shard_concurrency",
             "must be 1 to 100000",
+        )?;
+        check(
+            self.session_loads <= 1000,
+            "limits.session_loads",
+            "must be at most 1000; 0 is half of pool_size",
         )
     }
 

@@ -189,6 +189,19 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_body_without_end_is_left() {
+        let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = std::sync::Arc::clone(&sent);
+        let endless = futures::stream::repeat_with(move || {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Ok::<_, std::io::Error>(vec![b' '; 1 << 10])
+        });
+        assert_eq!(read(Body::from_stream(endless), 65_536).await, Err(Problem::PayloadTooLarge));
+        assert_eq!(sent.load(std::sync::atomic::Ordering::Relaxed), (DISCARDED_BYTES >> 10) + 1);
+        assert_eq!(read(Body::from(vec![b' '; 65_536]), 65_536).await.map(|body| body.len()), Ok(65_536));
+    }
+
     #[test]
     fn every_field_at_fault_is_named() {
         assert_eq!(login(br#"{"email":"a@example.com","password":"x"}"#), Ok(()));

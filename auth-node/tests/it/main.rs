@@ -5,6 +5,7 @@
 mod accounts;
 mod announced;
 mod bad_input;
+mod breakers;
 mod config;
 mod coverage;
 mod drain;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
     schemathesis::add(&mut stormy);
     limits::add(&mut stormy);
     faults::add(&mut stormy);
+    breakers::add(&mut stormy);
     drain::add(&mut stormy);
     let one_by_one = Arguments { test_threads: Some(1), ..arguments };
     let stormy = libtest_mimic::run(&one_by_one, stormy.trials);

@@ -155,6 +155,16 @@ impl World {
         answer
     }
 
+    /// The sum of a node's series whose lines hold all of these words, the name first.
+    pub async fn metric(&self, node: u16, words: &[&str]) -> f64 {
+        let url = format!("{}/metrics", self.cluster.ops_url(node).expect("an address"));
+        let text = self.http.get(url).send().await.expect("metrics").text().await.expect("text");
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with(words[0]) && words.iter().all(|word| line.contains(word)));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
     pub async fn get(&self, path: &str, token: &str) -> Answer {
         self.call(Method::GET, path, Some(token), None).await
     }

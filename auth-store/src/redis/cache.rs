@@ -1,46 +1,29 @@
 //! Hot session copies in Redis Cluster, one key a session.
 //!
-//! A copy is believed only if it was checked after `trust_after`: a failover may have lost the tombstones that were
-//! written before it, so after every sign of one (reconnect, changed slots, the breaker closing) older copies are
-//! treated as nothing until the primary confirms them.
+//! A copy is believed only if it was checked after its master's `trust_after`: a failover may have lost the tombstones
+//! that were written before it, so after every sign of one (a new master, a reconnect, changed slots, the breaker
+//! closing) older copies are treated as nothing until the primary confirms them.
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use auth_core::domain::LiveSession;
 use auth_core::ports::{CacheAnswer, Clock, Revoked, SessionCache};
-use chrono::{DateTime, Utc};
-use fred::clients::Client;
-use fred::error::{Error, ErrorKind};
-use fred::interfaces::{ClientLike, ClusterInterface, EventInterface, KeysInterface, LuaInterface};
-use fred::types::config::{
-    ClusterDiscoveryPolicy, Config, Options, ReconnectPolicy, Server, ServerConfig, UnresponsiveConfig,
-};
+use fred::error::Error;
+use fred::types::FromValue;
+use fred::types::config::Server;
 use fred::types::scripts::Script;
-use fred::types::{Builder, FromValue};
 use futures::StreamExt;
 use shard_key::SessionId;
 
-use super::breaker::Breaker;
+use super::cluster::Cluster;
+use super::node::{Node, count};
 use super::{entry, scripts};
 
-const COMMAND_TIMEOUT: Duration = Duration::from_millis(50);
-/// A Redis that is slow to answer a healthy client's housekeeping is treated as gone.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long an answer may be outstanding before its connection is closed and made anew.
-const UNRESPONSIVE_AFTER: Duration = Duration::from_millis(500);
-const RECONNECT_MIN_MS: u32 = 100;
-const RECONNECT_MAX_MS: u32 = 2_000;
-const SYNC_INTERVAL: Duration = Duration::from_secs(1);
-/// Commands waiting inside the client; beyond that they fail at once.
-const MAX_QUEUED: usize = 4_096;
 const ENTRY_TTL: chrono::Duration = chrono::Duration::minutes(15);
 /// Longer than the longest read path and the time that a copy is believed (60 s) together.
 const TOMBSTONE_TTL: Duration = Duration::from_secs(180);
-/// How far the clocks of a node and a database may be apart before the node stops (RELIABILITY).
-const CLOCK_SLACK: chrono::Duration = chrono::Duration::seconds(5);
 const PARALLEL_BURIALS: usize = 16;
 
 /// Where Redis is.
@@ -57,15 +40,10 @@ pub struct RedisSessions {
 }
 
 pub(super) struct Shared {
-    client: Client,
-    options: Options,
-    breaker: Breaker,
+    cluster: Arc<Cluster>,
     clock: Arc<dyn Clock>,
     put: Script,
     bury: Script,
-    /// Unix microseconds; copies checked before are nothing.
-    trust_after: AtomicI64,
-    syncing: AtomicBool,
 }
 
 impl RedisSessions {
@@ -74,75 +52,35 @@ impl RedisSessions {
     /// # Errors
     /// A node is not `host:port`, or there is none.
     pub fn start(config: &RedisConfig, clock: Arc<dyn Clock>) -> Result<Self, String> {
-        let client = client(config)?;
+        let seeds = config.nodes.iter().map(|node| server(node)).collect::<Result<Vec<_>, _>>()?;
+        if seeds.is_empty() {
+            return Err("no Redis node is named".to_owned());
+        }
         let shared = Arc::new(Shared {
-            client: client.clone(),
-            options: Options {
-                max_attempts: Some(1),
-                timeout: Some(COMMAND_TIMEOUT),
-                fail_fast: true,
-                ..Options::default()
-            },
-            breaker: Breaker::new(),
-            trust_after: AtomicI64::new(0),
+            cluster: Cluster::start(seeds, Arc::clone(&clock)),
             clock,
             put: Script::from_lua(scripts::PUT),
             bury: Script::from_lua(scripts::BURY),
-            syncing: AtomicBool::new(false),
         });
-        shared.distrust_older("start");
-        let weak = Arc::downgrade(&shared);
-        client.on_reconnect(move |_| distrust(weak.clone(), "reconnect"));
-        let weak = Arc::downgrade(&shared);
-        client.on_cluster_change(move |_| distrust(weak.clone(), "cluster_change"));
-        drop(client.connect());
         Ok(Self { shared })
     }
 
-    /// Whether Redis is being asked now, for `/health/dependencies`.
+    /// Whether every master is being asked now, for `/health/dependencies`.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.shared.breaker.code() == 0
+        self.masters_down().is_some_and(|down| down.is_empty())
+    }
+
+    /// The masters that are not asked now, `host:port`; `None` while none is known at all.
+    #[must_use]
+    pub fn masters_down(&self) -> Option<Vec<String>> {
+        self.shared.cluster.down()
     }
 
     /// Closes the connections.
-    pub async fn shutdown(&self) {
-        let _ = tokio::time::timeout(CONNECT_TIMEOUT, self.shared.client.quit()).await;
+    pub fn shutdown(&self) {
+        self.shared.cluster.leave();
     }
-}
-
-async fn distrust(shared: std::sync::Weak<Shared>, why: &'static str) -> Result<(), Error> {
-    if let Some(shared) = shared.upgrade() {
-        shared.distrust_older(why);
-    }
-    Ok(())
-}
-
-fn client(config: &RedisConfig) -> Result<Client, String> {
-    let hosts = config.nodes.iter().map(|node| server(node)).collect::<Result<Vec<_>, _>>()?;
-    if hosts.is_empty() {
-        return Err("no Redis node is named".to_owned());
-    }
-    // Known nodes and those found through them: either list alone can be all dead after a failover.
-    let server = ServerConfig::Clustered { hosts, policy: ClusterDiscoveryPolicy::UseCache };
-    Builder::from_config(Config { server, fail_fast: false, ..Config::default() })
-        .with_performance_config(|performance| performance.default_command_timeout = COMMAND_TIMEOUT)
-        .with_connection_config(|connection| {
-            connection.connection_timeout = CONNECT_TIMEOUT;
-            connection.internal_command_timeout = CONNECT_TIMEOUT;
-            connection.max_command_attempts = 1;
-            connection.max_redirections = 3;
-            connection.max_command_buffer_len = MAX_QUEUED;
-            connection.unresponsive = UnresponsiveConfig {
-                max_timeout: Some(UNRESPONSIVE_AFTER),
-                interval: UNRESPONSIVE_AFTER / 4,
-            };
-            connection.tcp.nodelay = Some(true);
-        })
-        // For ever, but never more often than every 100 ms: the pause is bounded, not the patience.
-        .set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_MIN_MS, RECONNECT_MAX_MS, 2))
-        .build()
-        .map_err(|e| e.to_string())
 }
 
 fn server(node: &str) -> Result<Server, String> {
@@ -156,110 +94,45 @@ fn key(session: SessionId) -> String {
 }
 
 impl Shared {
-    /// Sends one command within its deadline, if the breaker lets it.
-    pub(super) async fn ask<T>(
-        self: &Arc<Self>,
+    /// One command to the master of `key`, and who that was. `None`: it was not to be had.
+    async fn ask<T, F>(
+        &self,
         op: &'static str,
-        command: impl Future<Output = Result<T, Error>>,
-    ) -> Option<T> {
-        let Some(permit) = self.breaker.enter(Instant::now()) else {
+        key: String,
+        command: impl FnOnce(Arc<Node>, String) -> F,
+    ) -> Option<(T, Arc<Node>)>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let Some(node) = self.cluster.master(&key) else {
             count(op, "refused");
             return None;
         };
-        let started = Instant::now();
-        // The client's own timeout is the same; this one also bounds its queue.
-        let outcome = tokio::time::timeout(COMMAND_TIMEOUT, command).await;
-        metrics::histogram!("tessera_redis_seconds", "op" => op).record(started.elapsed().as_secs_f64());
-        let answer = match outcome {
-            Ok(Ok(answer)) => {
-                if permit.succeeded() {
-                    tracing::info!("Redis answers again");
-                    self.distrust_older("breaker");
-                    self.sync_cluster();
-                }
-                Some(answer)
-            }
-            failure => {
-                if let Ok(Err(error)) = &failure
-                    && is_about_slots(error)
-                {
-                    self.sync_cluster();
-                }
-                count(op, if matches!(failure, Ok(Err(_))) { "error" } else { "timeout" });
-                if permit.failed(Instant::now()) {
-                    tracing::warn!("Redis does not answer: going on without it");
-                }
-                None
-            }
-        };
-        metrics::gauge!("tessera_redis_breaker_state").set(f64::from(self.breaker.code()));
-        answer
+        let answer = node.ask(op, command(Arc::clone(&node), key)).await?;
+        Some((answer, node))
     }
 
-    fn distrust_older(&self, why: &'static str) {
-        let from = (self.clock.now() + CLOCK_SLACK).timestamp_micros();
-        self.trust_after.fetch_max(from, Ordering::Relaxed);
-        metrics::counter!("tessera_cache_distrust_total", "reason" => why).increment(1);
-    }
-
-    fn trusts(&self, checked_at: DateTime<Utc>) -> bool {
-        checked_at.timestamp_micros() >= self.trust_after.load(Ordering::Relaxed)
-    }
-
-    /// Learns the slots anew, in the background, at most once a second.
-    fn sync_cluster(self: &Arc<Self>) {
-        if self.syncing.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let shared = Arc::clone(self);
-        tokio::spawn(async move {
-            let _ = tokio::time::timeout(SYNC_INTERVAL, shared.client.sync_cluster()).await;
-            tokio::time::sleep(SYNC_INTERVAL).await;
-            shared.syncing.store(false, Ordering::Release);
-        });
-    }
-
-    pub(super) async fn eval<R: FromValue>(
+    /// Runs a script over one key.
+    pub(super) async fn run<R: FromValue>(
         &self,
+        op: &'static str,
         script: &Script,
         key: String,
         args: Vec<String>,
-    ) -> Result<R, Error> {
-        let client = self.client.with_options(&self.options);
-        let hash = script.sha1().clone();
-        match client.evalsha(hash, key.clone(), args.clone()).await {
-            Err(error) if error.details().starts_with("NOSCRIPT") => {
-                // `EVAL` also loads it, on the node that lacks it: a restarted one costs a single extra trip.
-                let lua = script.lua().cloned().unwrap_or_default();
-                client.eval(lua, key, args).await
-            }
-            outcome => outcome,
-        }
+    ) -> Option<R> {
+        let run = |node: Arc<Node>, key| async move { node.eval(script, key, args).await };
+        self.ask(op, key, run).await.map(|(answer, _)| answer)
     }
-}
-
-/// A slot is elsewhere or nowhere: the client's table is old.
-fn is_about_slots(error: &Error) -> bool {
-    let says = |prefix: &str| error.details().starts_with(prefix);
-    matches!(error.kind(), ErrorKind::Cluster | ErrorKind::Routing)
-        || ["MOVED", "ASK", "CLUSTERDOWN", "READONLY", "Too many redirections"].into_iter().any(says)
-}
-
-fn count(op: &'static str, result: &'static str) {
-    metrics::counter!("tessera_cache_requests_total", "op" => op, "result" => result).increment(1);
 }
 
 #[async_trait]
 impl SessionCache for RedisSessions {
     async fn get(&self, session: SessionId) -> CacheAnswer {
-        let shared = &self.shared;
-        let client = shared.client.with_options(&shared.options);
-        let Some(text) = shared.ask("get", client.get::<Option<String>, _>(key(session))).await else {
-            return CacheAnswer::Nothing;
-        };
+        let asked = self.shared.ask("get", key(session), |node, key| async move { node.get(key).await });
+        let Some((text, node)) = asked.await else { return CacheAnswer::Nothing };
         let answer = text.map_or(CacheAnswer::Nothing, |text| entry::parse(session, &text));
         match answer {
-            CacheAnswer::Live(copy) if !shared.trusts(copy.checked_at) => {
+            CacheAnswer::Live(copy) if !node.trusts(copy.checked_at) => {
                 count("get", "distrusted");
                 CacheAnswer::Nothing
             }
@@ -288,8 +161,7 @@ impl SessionCache for RedisSessions {
             text,
             rest.to_string(),
         ];
-        if let Some(written) = shared.ask("put", shared.eval::<i64>(&shared.put, key(session.id), args)).await
-        {
+        if let Some(written) = shared.run::<i64>("put", &shared.put, key(session.id), args).await {
             count("put", if written == 1 { "written" } else { "newer_held" });
         }
     }
@@ -303,9 +175,8 @@ impl SessionCache for RedisSessions {
                     entry::dead(ended.version),
                     TOMBSTONE_TTL.as_millis().to_string(),
                 ];
-                if let Some(written) =
-                    shared.ask("bury", shared.eval::<i64>(&shared.bury, key(ended.session), args)).await
-                {
+                let key = key(ended.session);
+                if let Some(written) = shared.run::<i64>("bury", &shared.bury, key, args).await {
                     count("bury", if written == 1 { "written" } else { "newer_held" });
                 }
             })
@@ -323,6 +194,5 @@ mod tests {
         assert_eq!(server("127.0.0.1:7600").unwrap(), Server::new("127.0.0.1", 7600));
         assert_eq!(server("[::1]:7600").unwrap(), Server::new("::1", 7600));
         assert!(server("redis").is_err() && server("redis:port").is_err());
-        assert!(client(&RedisConfig { nodes: Vec::new() }).is_err());
     }
 }

@@ -21,7 +21,7 @@ use super::scripts;
 
 const SLOTS: u32 = 15;
 
-/// The limits over the connections of the session cache: one client, one breaker. Cheap to clone.
+/// The limits over the connections and breakers of the session cache. Cheap to clone.
 #[derive(Clone)]
 pub struct RedisLimits {
     shared: Arc<Shared>,
@@ -42,8 +42,7 @@ impl Limits for RedisLimits {
         let slot = (rule.window / SLOTS).as_millis().max(1);
         let key = format!("l:{{{}:{subject}}}", rule.name);
         let args = vec![rule.limit.to_string(), slot.to_string(), SLOTS.to_string()];
-        let (granted, left, wait) = self.shared.ask("take", self.shared.eval(&self.take, key, args)).await?;
-        let (granted, left, wait): (i64, i64, i64) = (granted, left, wait);
+        let (granted, left, wait): (i64, i64, i64) = self.shared.run("take", &self.take, key, args).await?;
         // A clock that was set back could ask for more patience than the rule does.
         let longest = rule.window + rule.window / SLOTS;
         Some(Standing {

@@ -1,8 +1,9 @@
 //! All Redis commands. Redis is a copy and never the truth: nothing here can fail a request.
-mod breaker;
 mod cache;
+mod cluster;
 mod entry;
 mod limits;
+mod node;
 mod scripts;
 
 pub use cache::{RedisConfig, RedisSessions};

@@ -183,7 +183,7 @@ impl Sessions for Store {
     async fn get(&self, session: SessionId) -> Result<Option<LiveSession>, StoreError> {
         let call = Call { bucket: session.bucket(), op: op!("sessions.get", P1), kind: Kind::Read };
         self.tx
-            .run(call, &session, |session, conn| {
+            .run_load(call, &session, |session, conn| {
                 Box::pin(async move {
                     let args = args![i32::from(session.bucket()), session.as_uuid()];
                     let row = gated_one(conn, GET, args, "session_id").await?;

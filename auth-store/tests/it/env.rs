@@ -1,7 +1,7 @@
 //! The cluster, and the accounts that tests are made of.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use auth_core::crypto::password::StoredPassword;
 use auth_core::crypto::ring::SecretRing;
@@ -260,4 +260,13 @@ fn login(dsn: &str) -> shard_router::Login {
     let rest = dsn.split_once("://").unwrap().1;
     let (user, password) = rest.split_once('@').unwrap().0.split_once(':').unwrap();
     shard_router::Login { user: user.to_owned(), password: password.to_owned() }
+}
+
+/// Asks until the answer is yes; the bound is only there so that a broken test ends.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !ask().await {
+        assert!(Instant::now() < end, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

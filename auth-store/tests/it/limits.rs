@@ -3,20 +3,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth_core::domain::{LimitRule, RevokeReason};
-use auth_core::ports::{Accounts, Limits, Sessions, StoreError};
-use auth_store::{RedisConfig, RedisLimits, RedisSessions};
+use auth_core::ports::{Accounts, Freshness, Limits, Sessions, StoreError};
+use auth_store::{RedisConfig, RedisLimits, RedisSessions, StoreLimits};
 use fred::interfaces::{ClientLike, KeysInterface};
 use futures::future::join_all;
 use sqlx::Connection;
 
 use crate::Trials;
-use crate::env::{Env, SystemClock};
+use crate::env::{Env, SystemClock, eventually};
 
 pub fn add(trials: &mut Trials) {
     trials.add("limits::two_nodes_grant_exactly_the_limit", exact);
     trials.add("limits::a_window_passes_and_every_key_has_a_ttl", window);
     trials.add("limits::no_window_holds_more_than_the_limit", no_window);
     trials.add("limits::without_redis_nothing_is_said", away);
+    trials.add("limits::session_loads_take_turns_and_leave_the_shard_to_others", loads_take_turns);
     trials.add("limits::a_busy_shard_sheds_from_the_bottom", shed);
 }
 
@@ -32,18 +33,8 @@ fn connect(nodes: Vec<String>) -> RedisSessions {
 async fn node(env: &Env) -> (RedisSessions, RedisLimits) {
     let cache = connect(env.cluster.redis_addrs().unwrap());
     let limits = cache.limits();
-    for n in 0.. {
-        // All masters answer.
-        let probes = (0..16).map(|k| format!("probe {} {k}", env.number()));
-        let probes: Vec<_> = probes.collect();
-        let once = rule(1, Duration::from_secs(1));
-        if join_all(probes.iter().map(|p| limits.take(&once, p))).await.iter().all(Option::is_some) {
-            return (cache, limits);
-        }
-        assert!(n < 200, "never connected");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    unreachable!()
+    eventually("all masters answer", || async { cache.is_up() }).await;
+    (cache, limits)
 }
 
 async fn exact(env: Arc<Env>) {
@@ -68,8 +59,8 @@ async fn exact(env: Arc<Env>) {
         assert!(refused.more_in > Duration::from_secs(800) && refused.more_in <= Duration::from_secs(960));
         assert!(two.take(&hundred, &format!("{subject}0")).await.unwrap().granted, "another subject");
     }
-    first.shutdown().await;
-    second.shutdown().await;
+    first.shutdown();
+    second.shutdown();
 }
 
 async fn raw(env: &Env) -> fred::clients::Client {
@@ -110,7 +101,7 @@ async fn window(env: Arc<Env>) {
     raw.set::<(), _, _>(&key, "rubbish", None, None, false).await.unwrap();
     assert_eq!(limits.take(&three, &subject).await.unwrap().left, 2);
     assert!(raw.pttl::<i64, _>(&key).await.unwrap() > 0);
-    cache.shutdown().await;
+    cache.shutdown();
     raw.quit().await.unwrap();
 }
 
@@ -131,7 +122,7 @@ async fn no_window(env: Arc<Env>) {
     for six in granted.windows(6) {
         assert!(six[5].1 - six[0].0 >= few.window, "{six:?}");
     }
-    cache.shutdown().await;
+    cache.shutdown();
 }
 
 async fn away(_: Arc<Env>) {
@@ -140,13 +131,44 @@ async fn away(_: Arc<Env>) {
     for _ in 0..20 {
         assert_eq!(limits.take(&rule(1, Duration::from_secs(1)), "192.0.2.1").await, None);
     }
-    cache.shutdown().await;
+    cache.shutdown();
 }
 
 /// A locked table holds everybody who needs it, up to the statement's second.
+/// Until so many back ends of the application wait for a lock on shard 1.
+async fn waiting_for_a_lock(env: &Env, many: i64) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+        WHERE usename = 'tessera_app' AND wait_event_type = 'Lock'";
+    eventually("they wait for the lock", || async { env.count(waiting.to_owned()).await >= many }).await;
+}
+
+/// Session checks without a copy hang, as many as may; nobody else is kept from the shard.
+async fn loads_take_turns(env: Arc<Env>) {
+    let a = env.account().await;
+    let limits =
+        StoreLimits { session_loads: 2, session_load_wait: Duration::ZERO, ..StoreLimits::default() };
+    let store = env.store.clone().with_limits(limits);
+    let mut admin = env.admin(1).await;
+    let mut tx = admin.begin().await.unwrap();
+    sqlx::query("LOCK TABLE shard.sessions IN ACCESS EXCLUSIVE MODE").execute(&mut *tx).await.unwrap();
+    let loads = [(); 2].map(|()| {
+        let (store, session) = (store.clone(), a.session);
+        tokio::spawn(async move { Sessions::get(&store, session).await })
+    });
+    waiting_for_a_lock(&env, 2).await;
+    let third = Sessions::get(&store, a.session).await;
+    assert!(matches!(third, Err(StoreError::Overloaded(_))), "{third:?}");
+    assert!(Accounts::get(&store, a.user.id, Freshness::Primary).await.unwrap().is_some());
+    tx.rollback().await.unwrap();
+    for load in loads {
+        assert!(!matches!(load.await.unwrap(), Err(StoreError::Overloaded(_))));
+    }
+    assert!(Sessions::get(&store, a.session).await.unwrap().is_some());
+}
+
 async fn shed(env: Arc<Env>) {
     let a = env.account().await;
-    let store = env.store.clone().with_shard_concurrency(4);
+    let store = env.store.clone().with_limits(StoreLimits { shard_concurrency: 4, ..StoreLimits::default() });
     let mut admin = env.admin(1).await;
     let mut tx = admin.begin().await.unwrap();
     sqlx::query("LOCK TABLE shard.sessions IN ACCESS EXCLUSIVE MODE").execute(&mut *tx).await.unwrap();
@@ -156,15 +178,7 @@ async fn shed(env: Arc<Env>) {
             tokio::spawn(async move { Sessions::get(&store, session).await })
         })
         .collect();
-    let waiting = "SELECT count(*) FROM pg_stat_activity
-        WHERE usename = 'tessera_app' AND wait_event_type = 'Lock'";
-    for n in 0.. {
-        if env.count(waiting.to_owned()).await >= 3 {
-            break;
-        }
-        assert!(n < 100, "the checks never waited");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    waiting_for_a_lock(&env, 3).await;
     let registered = store.insert(&env.new_account(a.bucket()), None).await;
     assert!(matches!(registered, Err(StoreError::Overloaded(_))), "register");
     let checked = Sessions::get(&store, a.session).await;
@@ -173,13 +187,8 @@ async fn shed(env: Arc<Env>) {
         let (store, user, session) = (store.clone(), a.user.id, a.session);
         tokio::spawn(async move { store.revoke(session, user, RevokeReason::Logout).await })
     };
-    for n in 0.. {
-        if env.count(waiting.to_owned()).await >= 4 {
-            break;
-        }
-        assert!(n < 100 && !revoking.is_finished(), "the revocation did not get in");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    waiting_for_a_lock(&env, 4).await;
+    assert!(!revoking.is_finished());
     tx.rollback().await.unwrap();
     for check in checks {
         assert!(!matches!(check.await.unwrap(), Err(StoreError::Overloaded(_))));

@@ -83,6 +83,31 @@ pub(crate) async fn flush_all(parts: &[Part]) -> Result<()> {
     Err(Error::new(format!("could not flush {}", failed.join(", "))))
 }
 
+/// The server that is the master of a key now, by its own word.
+pub(crate) async fn master_of(parts: &[Part], key: &str) -> Result<String> {
+    let mut slot = None;
+    for part in parts {
+        // Servers that are down or paused know nothing, and hold nothing.
+        let Ok(nodes) = resp::command(part.port, &["CLUSTER", "NODES"]).await else { continue };
+        if slot.is_none() {
+            slot = resp::command(part.port, &["CLUSTER", "KEYSLOT", key]).await?.parse::<u16>().ok();
+        }
+        let own = nodes.lines().find(|line| line.contains("myself,master")).unwrap_or_default();
+        if slot.is_some_and(|slot| holds(own, slot)) {
+            return Ok(part.name.clone());
+        }
+    }
+    Err(Error::new(format!("no Redis says that it is the master of {key}")))
+}
+
+/// A line of `CLUSTER NODES`: eight fields, then slots and ranges of slots.
+fn holds(line: &str, slot: u16) -> bool {
+    line.split(' ').skip(8).any(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        matches!((first.parse(), last.parse()), (Ok(first), Ok(last)) if (first..=last).contains(&slot))
+    })
+}
+
 async fn form(parts: &[Part]) -> Result<()> {
     let masters = usize::from(REDIS_MASTERS);
     let first = parts.first().ok_or_else(|| Error::new("a Redis cluster without servers"))?;
@@ -165,7 +190,7 @@ fn configuration(part: &Part) -> String {
     format!(
         "# Written by devcluster at every start.\n\
          bind 127.0.0.1\nport {port}\ncluster-port {bus}\ncluster-enabled yes\ncluster-config-file nodes.conf\n\
-         cluster-node-timeout 2000\ncluster-announce-ip 127.0.0.1\ndaemonize no\nlogfile \"\"\nsave \"\"\n\
+         cluster-node-timeout 2000\ncluster-require-full-coverage no\ncluster-announce-ip 127.0.0.1\ndaemonize no\nlogfile \"\"\nsave \"\"\n\
          appendonly no\nrepl-diskless-sync-delay 0\nmaxmemory 256mb\nmaxmemory-policy volatile-ttl\n"
     )
 }
@@ -178,6 +203,14 @@ mod tests {
     fn all_slots_are_given_once() {
         let ranges = slot_ranges(3);
         assert_eq!(ranges, [(0, 5460), (5461, 10_921), (10_922, 16_383)]);
+    }
+
+    #[test]
+    fn a_master_says_which_slots_it_holds() {
+        let line = "07c3 127.0.0.1:7600@17600 myself,master - 0 0 1 connected 0-5460 7000";
+        assert!([0, 5460, 7000].iter().all(|slot| holds(line, *slot)));
+        assert!(![5461, 7001].iter().any(|slot| holds(line, *slot)));
+        assert!(!holds("", 0));
     }
 
     #[test]

@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         pools::limits_of_a_connection_and_a_checkout,
         pools::a_dead_shard_fails_fast_and_alone,
         pools::an_open_transaction_is_not_given_back,
+        pools::lost_connections_open_the_breaker_and_a_trial_closes_it,
         checks::fingerprints_name_the_key,
         checks::altered_migrations_are_refused,
         checks::bootstrap_may_be_repeated,

@@ -45,7 +45,7 @@ fn verdict(matches: bool, needs_rehash: bool) -> Result<Verdict, HashError> {
 
 #[tokio::test]
 async fn hashes_are_those_of_the_reference_implementation() {
-    assert_eq!(hasher().hash(PASSWORD, [3; 16]).await.unwrap(), row(PEPPERED, Some(1)));
+    assert_eq!(hasher().hash(PASSWORD, [3; 16], HashClass::Login).await.unwrap(), row(PEPPERED, Some(1)));
     let rows = [
         (row(PEPPERED, Some(1)), false),
         (row(PLAIN, None), true),
@@ -53,16 +53,32 @@ async fn hashes_are_those_of_the_reference_implementation() {
         (row(SHORT, None), true),
     ];
     for (row, outdated) in rows {
-        assert_eq!(hasher().verify(PASSWORD, &row).await, verdict(true, outdated), "{}", row.phc);
-        assert_eq!(hasher().verify(b"incorrect horse", &row).await, verdict(false, outdated), "{}", row.phc);
+        assert_eq!(
+            hasher().verify(PASSWORD, &row, HashClass::Login).await,
+            verdict(true, outdated),
+            "{}",
+            row.phc
+        );
+        assert_eq!(
+            hasher().verify(b"incorrect horse", &row, HashClass::Login).await,
+            verdict(false, outdated),
+            "{}",
+            row.phc
+        );
     }
 }
 
 #[tokio::test]
 async fn the_pepper_is_part_of_the_hash() {
-    assert_eq!(hasher().verify(PASSWORD, &row(PEPPERED, None)).await, verdict(false, true));
-    assert_eq!(hasher().verify(PASSWORD, &row(PEPPERED, Some(2))).await, verdict(false, true));
-    assert_eq!(hasher().verify(PASSWORD, &row(PEPPERED, Some(3))).await, Err(HashError::UnknownPepper(3)));
+    assert_eq!(hasher().verify(PASSWORD, &row(PEPPERED, None), HashClass::Login).await, verdict(false, true));
+    assert_eq!(
+        hasher().verify(PASSWORD, &row(PEPPERED, Some(2)), HashClass::Login).await,
+        verdict(false, true)
+    );
+    assert_eq!(
+        hasher().verify(PASSWORD, &row(PEPPERED, Some(3)), HashClass::Login).await,
+        Err(HashError::UnknownPepper(3))
+    );
 }
 
 #[tokio::test]
@@ -70,7 +86,7 @@ async fn unknown_users_never_match() {
     let hasher = hasher();
     assert_eq!(hasher.verify_dummy(PASSWORD).await, verdict(false, false));
     assert_eq!(Format::parse(&hasher.inner.dummy.phc).map(|_| ()), Ok(()));
-    let current = hasher.hash(PASSWORD, [9; 16]).await.unwrap();
+    let current = hasher.hash(PASSWORD, [9; 16], HashClass::Login).await.unwrap();
     let params = |phc: &str| phc.split('$').nth(3).map(str::to_owned);
     assert_eq!(params(&hasher.inner.dummy.phc), params(&current.phc));
     assert_eq!(hasher.inner.dummy.pepper_id, current.pepper_id);
@@ -81,16 +97,28 @@ async fn unknown_users_never_match() {
 async fn bcrypt_is_verified_whole_or_not_at_all() {
     let (password, phc) = BCRYPT;
     let hasher = hasher();
-    assert_eq!(hasher.verify(password.as_bytes(), &row(phc, None)).await, verdict(true, true));
-    assert_eq!(hasher.verify(b"U*V", &row(phc, None)).await, verdict(false, true));
+    assert_eq!(
+        hasher.verify(password.as_bytes(), &row(phc, None), HashClass::Login).await,
+        verdict(true, true)
+    );
+    assert_eq!(hasher.verify(b"U*V", &row(phc, None), HashClass::Login).await, verdict(false, true));
     // bcrypt repeats the password and its NUL to fill the key: this one makes the same key.
     assert!(bcrypt::verify(b"U*U\0U*U", phc).unwrap());
-    assert_eq!(hasher.verify(b"U*U\0U*U", &row(phc, None)).await, verdict(false, true));
-    assert_eq!(hasher.verify(password.as_bytes(), &row(phc, Some(1))).await, Err(BadStored::Peppered.into()));
+    assert_eq!(hasher.verify(b"U*U\0U*U", &row(phc, None), HashClass::Login).await, verdict(false, true));
+    assert_eq!(
+        hasher.verify(password.as_bytes(), &row(phc, Some(1)), HashClass::Login).await,
+        Err(BadStored::Peppered.into())
+    );
     let (long, phc) = BCRYPT_72;
-    assert_eq!(hasher.verify(&long.as_bytes()[..72], &row(phc, None)).await, verdict(true, true));
-    assert_eq!(hasher.verify(long.as_bytes(), &row(phc, None)).await, verdict(false, true));
-    assert_eq!(hasher.verify(&long.as_bytes()[..71], &row(phc, None)).await, verdict(false, true));
+    assert_eq!(
+        hasher.verify(&long.as_bytes()[..72], &row(phc, None), HashClass::Login).await,
+        verdict(true, true)
+    );
+    assert_eq!(hasher.verify(long.as_bytes(), &row(phc, None), HashClass::Login).await, verdict(false, true));
+    assert_eq!(
+        hasher.verify(&long.as_bytes()[..71], &row(phc, None), HashClass::Login).await,
+        verdict(false, true)
+    );
 }
 
 #[tokio::test]
@@ -103,7 +131,7 @@ async fn poisoned_rows_are_refused_before_any_work() {
         ("!".to_owned(), BadStored::Malformed),
     ];
     for (phc, reason) in cases {
-        let answer = hasher().verify(PASSWORD, &row(&phc, None)).await;
+        let answer = hasher().verify(PASSWORD, &row(&phc, None), HashClass::Login).await;
         assert_eq!(answer, Err(HashError::Stored(reason)), "{phc}");
     }
 }
@@ -111,26 +139,38 @@ async fn poisoned_rows_are_refused_before_any_work() {
 #[tokio::test]
 async fn who_waits_too_long_is_told_busy() {
     let hasher = PasswordHasher::new(HashConfig { permits: 1, wait_ms: 20, ..config() }).unwrap();
-    let held = hasher.inner.arenas.get().await.unwrap();
-    assert_eq!(hasher.hash(PASSWORD, [3; 16]).await, Err(HashError::Busy));
-    assert_eq!(hasher.verify(PASSWORD, &row(PEPPERED, Some(1))).await, Err(HashError::Busy));
-    assert_eq!(hasher.verify(BCRYPT.0.as_bytes(), &row(BCRYPT.1, None)).await, Err(HashError::Busy));
+    let held = hasher.inner.arenas.turn(HashClass::Login).await.unwrap();
+    assert_eq!(hasher.hash(PASSWORD, [3; 16], HashClass::Login).await, Err(HashError::Busy));
+    assert_eq!(
+        hasher.verify(PASSWORD, &row(PEPPERED, Some(1)), HashClass::Login).await,
+        Err(HashError::Busy)
+    );
+    assert_eq!(
+        hasher.verify(BCRYPT.0.as_bytes(), &row(BCRYPT.1, None), HashClass::Login).await,
+        Err(HashError::Busy)
+    );
     assert_eq!(hasher.verify_dummy(PASSWORD).await, Err(HashError::Busy));
     drop(held);
-    assert_eq!(hasher.verify(PASSWORD, &row(PEPPERED, Some(1))).await, verdict(true, false));
+    assert_eq!(
+        hasher.verify(PASSWORD, &row(PEPPERED, Some(1)), HashClass::Login).await,
+        verdict(true, false)
+    );
 }
 
 #[tokio::test]
 async fn rows_larger_than_an_arena_share_a_budget_and_do_not_grow_the_arena() {
     let hasher = PasswordHasher::new(HashConfig { permits: 1, wait_ms: 20, ..config() }).unwrap();
-    assert_eq!(hasher.verify(PASSWORD, &row(LARGE, Some(2))).await, verdict(true, true));
-    assert_eq!(hasher.inner.arenas.get().await.unwrap().len(), 0);
+    assert_eq!(hasher.verify(PASSWORD, &row(LARGE, Some(2)), HashClass::Login).await, verdict(true, true));
+    assert_eq!(hasher.inner.arenas.turn(HashClass::Login).await.unwrap().len(), 0);
     assert_eq!(hasher.inner.oversize.available_permits(), MAX_MEMORY_KIB as usize);
     let taken = Arc::clone(&hasher.inner.oversize).acquire_many_owned(MAX_MEMORY_KIB - 255).await.unwrap();
-    assert_eq!(hasher.verify(PASSWORD, &row(LARGE, Some(2))).await, Err(HashError::Busy));
-    assert_eq!(hasher.verify(PASSWORD, &row(PEPPERED, Some(1))).await, verdict(true, false));
+    assert_eq!(hasher.verify(PASSWORD, &row(LARGE, Some(2)), HashClass::Login).await, Err(HashError::Busy));
+    assert_eq!(
+        hasher.verify(PASSWORD, &row(PEPPERED, Some(1)), HashClass::Login).await,
+        verdict(true, false)
+    );
     drop(taken);
-    assert_eq!(hasher.inner.arenas.get().await.unwrap().len(), 64);
+    assert_eq!(hasher.inner.arenas.turn(HashClass::Login).await.unwrap().len(), 64);
 }
 
 /// A request that goes away while it hashes: its permit and memory come back when the work is done, and not before.
@@ -145,36 +185,49 @@ async fn a_cancelled_request_keeps_its_permit_until_the_work_ends() {
             let _ = started.send(());
             may_finish.recv().map_err(|_| HashError::Stopped)
         };
-        tokio::spawn(async move { hasher.run(0, work).await })
+        tokio::spawn(async move { hasher.run(HashClass::Login, 0, work).await })
     };
     has_started.await.unwrap();
     request.abort();
     assert!(request.await.unwrap_err().is_cancelled());
-    assert_eq!(hasher.hash(PASSWORD, [3; 16]).await, Err(HashError::Busy), "the work still runs");
+    assert_eq!(
+        hasher.hash(PASSWORD, [3; 16], HashClass::Login).await,
+        Err(HashError::Busy),
+        "the work still runs"
+    );
     finish.send(()).unwrap();
-    let returned = tokio::time::timeout(Duration::from_secs(10), hasher.inner.arenas.get()).await;
+    let returned =
+        tokio::time::timeout(Duration::from_secs(10), hasher.inner.arenas.turn(HashClass::Login)).await;
     drop(returned.unwrap().unwrap());
-    assert_eq!(hasher.verify(PASSWORD, &row(PEPPERED, Some(1))).await, verdict(true, false));
+    assert_eq!(
+        hasher.verify(PASSWORD, &row(PEPPERED, Some(1)), HashClass::Login).await,
+        verdict(true, false)
+    );
 }
 
 #[tokio::test]
 async fn a_request_cancelled_while_it_waits_takes_nothing() {
     let hasher = PasswordHasher::new(HashConfig { permits: 1, ..config() }).unwrap();
-    let held = hasher.inner.arenas.get().await.unwrap();
+    let held = hasher.inner.arenas.turn(HashClass::Login).await.unwrap();
     let stored = row(LARGE, Some(2));
-    let waiting = tokio::time::timeout(Duration::from_millis(20), hasher.verify(PASSWORD, &stored)).await;
+    let waiting =
+        tokio::time::timeout(Duration::from_millis(20), hasher.verify(PASSWORD, &stored, HashClass::Login))
+            .await;
     assert!(waiting.is_err());
     assert_eq!(hasher.inner.oversize.available_permits(), MAX_MEMORY_KIB as usize);
     drop(held);
-    assert_eq!(hasher.verify(PASSWORD, &stored).await, verdict(true, true));
+    assert_eq!(hasher.verify(PASSWORD, &stored, HashClass::Login).await, verdict(true, true));
 }
 
 #[tokio::test]
 async fn a_panic_gives_the_memory_back() {
     let hasher = PasswordHasher::new(HashConfig { permits: 1, ..config() }).unwrap();
-    let answer = hasher.run(0, |_| -> Result<(), HashError> { panic!("planted") }).await;
+    let answer = hasher.run(HashClass::Login, 0, |_| -> Result<(), HashError> { panic!("planted") }).await;
     assert_eq!(answer, Err(HashError::Stopped));
-    assert_eq!(hasher.verify(PASSWORD, &row(PEPPERED, Some(1))).await, verdict(true, false));
+    assert_eq!(
+        hasher.verify(PASSWORD, &row(PEPPERED, Some(1)), HashClass::Login).await,
+        verdict(true, false)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -191,7 +244,7 @@ async fn no_more_run_at_once_than_there_are_permits() {
                     drop(inside);
                     Ok(())
                 };
-                hasher.run(0, work).await
+                hasher.run(HashClass::Login, 0, work).await
             })
         })
         .collect();
@@ -216,11 +269,11 @@ proptest! {
     fn passwords_round_trip(password in proptest::collection::vec(any::<u8>(), 0..200), salt in any::<[u8; 16]>(), flip in 1u8..) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let stored = hasher().hash(&password, salt).await.unwrap();
-            prop_assert_eq!(hasher().verify(&password, &stored).await, verdict(true, false));
+            let stored = hasher().hash(&password, salt, HashClass::Login).await.unwrap();
+            prop_assert_eq!(hasher().verify(&password, &stored, HashClass::Login).await, verdict(true, false));
             let mut other = password.clone();
             other.push(flip);
-            prop_assert_eq!(hasher().verify(&other, &stored).await, verdict(false, false));
+            prop_assert_eq!(hasher().verify(&other, &stored, HashClass::Login).await, verdict(false, false));
             Ok(())
         })?;
     }

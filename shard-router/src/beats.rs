@@ -1,0 +1,75 @@
+//! The heartbeats of a shard's primary, and how far a replica is behind by them.
+//!
+//! A replica that has the newest heartbeat which is old enough to have arrived is not behind; otherwise its lag is the
+//! age of the heartbeat it has, by the primary's clock. So an idle primary does not look like a lagging replica, and
+//! two machines' clocks are never compared.
+
+use chrono::{DateTime, Utc};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a heartbeat may be under way before a replica is expected to have it.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// The primary's heartbeat at some moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beat {
+    pub(crate) beat_at: DateTime<Utc>,
+    /// The primary's clock when it was read, and ours.
+    pub(crate) primary_now: DateTime<Utc>,
+    pub(crate) seen: Instant,
+}
+
+/// The last two distinct heartbeats of a shard's primary.
+#[derive(Debug, Default)]
+pub(crate) struct Beats(Mutex<(Option<Beat>, Option<Beat>)>);
+
+impl Beats {
+    pub(crate) fn saw(&self, beat: Beat) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match held.1 {
+            Some(latest) if latest.beat_at == beat.beat_at => {}
+            latest => *held = (latest, Some(beat)),
+        }
+    }
+
+    /// How far a replica with this heartbeat is behind, or `None` while nothing is known of the primary.
+    pub(crate) fn lag_of(&self, replica_beat_at: DateTime<Utc>, now: Instant) -> Option<Duration> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let settled = |beat: &Beat| now.saturating_duration_since(beat.seen) >= SETTLE;
+        let expected = held.1.filter(settled).or(held.0).or(held.1)?;
+        if replica_beat_at >= expected.beat_at {
+            return Some(Duration::ZERO);
+        }
+        let age = expected.primary_now - replica_beat_at;
+        Some(age.to_std().unwrap_or(Duration::ZERO) + now.saturating_duration_since(expected.seen))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    fn beat(at_ms: i64, start: Instant) -> Beat {
+        let time = DateTime::from_timestamp_millis(at_ms).unwrap_or_default();
+        let seen = start + MS(u64::try_from(at_ms).unwrap_or(0));
+        Beat { beat_at: time, primary_now: time, seen }
+    }
+
+    #[test]
+    fn lag_is_the_age_of_a_beat_that_should_have_been_replaced() {
+        let start = Instant::now();
+        let (beats, at) = (Beats::default(), |ms| beat(ms, start).beat_at);
+        assert_eq!(beats.lag_of(at(0), start), None);
+        beats.saw(beat(0, start));
+        beats.saw(beat(500, start));
+        // The second beat may still be under way.
+        assert_eq!(beats.lag_of(at(0), start + MS(600)), Some(MS(0)));
+        assert_eq!(beats.lag_of(at(0), start + MS(700)), Some(MS(700)));
+        assert_eq!(beats.lag_of(at(500), start + MS(700)), Some(MS(0)));
+        // A primary that died makes nobody lag.
+        assert_eq!(beats.lag_of(at(500), start + MS(60_000)), Some(MS(0)));
+    }
+}
