@@ -8,6 +8,7 @@ mod budget;
 mod errors;
 mod redis;
 mod repositories;
+mod spans;
 mod tx;
 
 use std::sync::Arc;

@@ -19,6 +19,7 @@ use tracing::Instrument;
 use crate::admission::{Admission, Class};
 use crate::budget::{RetryBudget, jitter};
 use crate::errors::{Kind, Step, TxError, decide};
+use crate::spans;
 
 const MAX_CONFLICTS: u32 = 3;
 const CONFLICT_BACKOFF: Duration = Duration::from_millis(10);
@@ -125,7 +126,7 @@ impl Tx {
                 let shard = self.router.place(call.bucket).shard;
                 match self.router.reader(shard, sticky).await {
                     Ok(conn) if conn.role() == Role::Replica => {
-                        if let Ok(value) = self.attempt(conn, call, ctx, &work).await.0 {
+                        if let Ok(value) = self.attempt((shard, conn), call, ctx, &work).await.0 {
                             return Ok(value);
                         }
                     }
@@ -143,14 +144,8 @@ impl Tx {
         call: Call,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let span = tracing::debug_span!(
-            "store",
-            otel.name = call.op.span,
-            shard.id = tracing::field::Empty,
-            bucket = call.bucket.get()
-        );
         let started = Instant::now();
-        let outcome = work.instrument(span).await;
+        let outcome = work.await;
         metrics::histogram!("tessera_store_seconds", "op" => call.op.name)
             .record(started.elapsed().as_secs_f64());
         if let Err(error) = &outcome {
@@ -182,7 +177,6 @@ impl Tx {
         let mut patience = Patience::default();
         loop {
             let shard = self.router.place(call.bucket).shard;
-            tracing::Span::current().record("shard.id", shard.get());
             let Some(inside) = self.admission.enter(shard, call.op.class) else {
                 if let Some((_, conn)) = first {
                     conn.release();
@@ -202,7 +196,7 @@ impl Tx {
                     Err(error) => return Err(StoreError::Unavailable(error.to_string())),
                 },
             };
-            let (outcome, committing) = self.attempt(conn, call, ctx, work).await;
+            let (outcome, committing) = self.attempt((shard, conn), call, ctx, work).await;
             drop(inside);
             let error = match outcome {
                 Ok(value) => return Ok(value),
@@ -283,7 +277,13 @@ impl Tx {
     }
 
     /// One attempt on one connection, and whether a commit was on its way when it failed.
-    async fn attempt<C, T, F>(&self, conn: Conn, call: Call, ctx: &C, work: &F) -> (Result<T, TxError>, bool)
+    async fn attempt<C, T, F>(
+        &self,
+        (shard, conn): (ShardId, Conn),
+        call: Call,
+        ctx: &C,
+        work: &F,
+    ) -> (Result<T, TxError>, bool)
     where
         C: Sync + ?Sized,
         T: Send,
@@ -292,15 +292,19 @@ impl Tx {
         // Shared with a future that may be dropped at its limit.
         let committing = AtomicBool::new(false);
         let limit = if call.kind == Kind::Transaction { TRANSACTION_LIMIT } else { STATEMENT_LIMIT };
+        let span = spans::attempt(call, shard, conn.role());
         let outcome = tokio::time::timeout(limit, async {
             match call.kind {
                 Kind::Transaction => transaction(conn, ctx, work, &committing).await,
                 Kind::Read | Kind::Write => statement(conn, ctx, work).await,
             }
         });
-        let outcome = outcome.await.unwrap_or_else(|_| {
+        let outcome = outcome.instrument(span.clone()).await.unwrap_or_else(|_| {
             Err(TxError::Store(StoreError::Unknown("the server did not answer".to_owned())))
         });
+        if let Err(error) = &outcome {
+            spans::failed(&span, error);
+        }
         (outcome, committing.load(Ordering::Relaxed))
     }
 }

@@ -22,9 +22,11 @@ use fred::types::scripts::Script;
 use fred::types::{Builder, FromValue};
 use futures::StreamExt;
 use shard_key::SessionId;
+use tracing::Instrument;
 
 use super::breaker::Breaker;
 use super::{entry, scripts};
+use crate::spans;
 
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(50);
 /// A Redis that is slow to answer a healthy client's housekeeping is treated as gone.
@@ -168,7 +170,8 @@ impl Shared {
         };
         let started = Instant::now();
         // The client's own timeout is the same; this one also bounds its queue.
-        let outcome = tokio::time::timeout(COMMAND_TIMEOUT, command).await;
+        let span = spans::command(op);
+        let outcome = tokio::time::timeout(COMMAND_TIMEOUT, command).instrument(span.clone()).await;
         metrics::histogram!("tessera_redis_seconds", "op" => op).record(started.elapsed().as_secs_f64());
         let answer = match outcome {
             Ok(Ok(answer)) => {
@@ -185,7 +188,9 @@ impl Shared {
                 {
                     self.sync_cluster();
                 }
-                count(op, if matches!(failure, Ok(Err(_))) { "error" } else { "timeout" });
+                let kind = if matches!(failure, Ok(Err(_))) { "error" } else { "timeout" };
+                spans::unanswered(&span, kind);
+                count(op, kind);
                 if permit.failed(Instant::now()) {
                     tracing::warn!("Redis does not answer: going on without it");
                 }
