@@ -11,13 +11,14 @@ use tree::{Tree, anchors, code, markdown, outside_fences, read_tree, resolve, ta
 
 type Rule = fn(&Tree) -> Vec<String>;
 
-const RULES: [(&str, Rule); 14] = [
+const RULES: &[(&str, Rule)] = &[
     ("imports", imports),
     ("sql", sql),
     ("redis", redis),
     ("wiring", wiring),
     ("file length", file_length),
     ("no unwrap", no_unwrap),
+    ("spans take nothing", spans),
     ("protected tables", protected_tables),
     ("links", links),
     ("quoted code", quoted_code),
@@ -30,7 +31,7 @@ const RULES: [(&str, Rule); 14] = [
 
 /// Each member, the only crates of ours that it may import, and the foreign ones that it must not.
 /// Dev-dependencies are free, except in the two pure crates.
-const CRATES: [(&str, &[&str], &[&str]); 9] = [
+const CRATES: &[(&str, &[&str], &[&str])] = &[
     ("shard-key", &[], &["axum", "fred", "sqlx", "tokio", "chrono", "rand"]),
     ("auth-core", &["shard-key"], &["axum", "fred", "http", "hyper", "reqwest", "sqlx"]),
     ("shard-router", &["shard-key"], &["axum", "fred", "http", "hyper", "reqwest"]),
@@ -38,6 +39,7 @@ const CRATES: [(&str, &[&str], &[&str]); 9] = [
     ("token-verifier", &[], &["axum", "fred", "sqlx"]),
     ("devcluster", &["shard-router"], &["axum", "fred"]),
     ("loadtest", &[], &["axum", "fred", "sqlx"]),
+    ("move-trials", &["devcluster", "shard-router"], &["axum", "fred"]),
     ("auth-node", &["auth-core", "auth-store", "shard-key", "shard-router"], &["fred", "sqlx"]),
     ("benches", &["auth-core", "devcluster", "shard-key", "shard-router", "token-verifier"], &["fred"]),
 ];
@@ -65,7 +67,7 @@ fn the_house_is_tidy() {
 
 #[test]
 fn every_rule_can_fail() {
-    let plants: [(&str, &str, &str); 20] = [
+    let plants: [(&str, &str, &str); 22] = [
         ("imports", "auth-core/Cargo.toml", "[dependencies]\nsqlx.workspace = true\n"),
         ("imports", "auth-core/Cargo.toml", "[dev-dependencies.axum]\nversion = \"0.8\"\n"),
         ("imports", "token-verifier/Cargo.toml", "[dependencies]\nauth-core = { path = \"../auth-core\" }\n"),
@@ -83,6 +85,12 @@ fn every_rule_can_fail() {
         ("wiring", "auth-node/src/secrets.rs", "use shard_router::Router;\n"),
         ("file length", "shard-key/src/planted.rs", &"// a line\n".repeat(MAX_LINES + 1)),
         ("no unwrap", "auth-core/src/planted.rs", "#[cfg(test)]\nmod tests;\nfn f() { g().unwrap() }\n"),
+        ("spans take nothing", "auth-core/src/planted.rs", "#[instrument]\nasync fn f(password: &str) {}\n"),
+        (
+            "spans take nothing",
+            "auth-core/src/planted.rs",
+            "#[tracing::instrument(skip_all, ret)]\nfn f() {}\n",
+        ),
         (
             "protected tables",
             "migrations/shard/9999.sql",
@@ -183,8 +191,13 @@ fn dependencies(manifest: &str) -> Vec<(String, String)> {
 }
 
 fn sql(tree: &Tree) -> Vec<String> {
-    const HOMES: [&str; 4] =
-        ["auth-store/src/repositories/", "shard-router/src/", "devcluster/src/", "benches/src/"];
+    const HOMES: [&str; 4] = [
+        "auth-store/src/repositories/",
+        "shard-router/src/",
+        "devcluster/src/",
+        "benches/src/",
+        "move-trials/src/",
+    ];
     let mut found = Vec::new();
     for (path, number, line) in code(tree) {
         let at_home = HOMES.iter().any(|home| path.starts_with(home));
@@ -230,6 +243,23 @@ fn no_unwrap(tree: &Tree) -> Vec<String> {
     unwraps
         .map(|(path, number, _)| format!("{path}:{number}: .unwrap(); use expect(\"why it holds\")"))
         .collect()
+}
+
+/// What is not named does not get into a span: left to itself the attribute takes every argument, and `ret` and `err` the
+/// answer.
+fn spans(tree: &Tree) -> Vec<String> {
+    let takes = |line: &str| {
+        let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let has = |word: &str| words.contains(&word);
+        line.trim_start().starts_with("#[")
+            && has("instrument")
+            && (!has("skip_all") || ["ret", "err", "fields"].iter().any(|word| has(word)))
+    };
+    let bad = code(tree).filter(|(_, _, line)| takes(line));
+    bad.map(|(path, number, _)| {
+        format!("{path}:{number}: a span takes arguments; skip_all, and no ret or err")
+    })
+    .collect()
 }
 
 /// Partitions inherit the trigger of their table, and `meta` is what the trigger reads.

@@ -4,11 +4,13 @@
 //! bucket lives on is `shard-router`'s business. Start reading at `tx.rs`, the choke
 //! point of every statement.
 mod admission;
+mod attempt;
 mod budget;
 mod errors;
 mod loads;
 mod redis;
 mod repositories;
+mod spans;
 mod tx;
 
 use std::sync::Arc;

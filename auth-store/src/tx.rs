@@ -4,7 +4,6 @@
 //! not happen, and tells "did not happen" from "nobody knows". A connection goes back to its pool only from a finished attempt: a caller that is
 //! cancelled drops it, and a dropped one is closed.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use auth_core::ports::{Freshness, StoreError};
@@ -13,20 +12,17 @@ use shard_key::Bucket;
 use shard_router::{
     Conn, FencePermit, MAX_FENCE_WAIT, MAX_HOPS, Ownership, PoolError, Role, Router, ShardId,
 };
-use sqlx::{Connection, PgConnection};
-use tracing::Instrument;
+use sqlx::PgConnection;
 
 use crate::StoreLimits;
 use crate::admission::{Admission, Class};
+use crate::attempt::attempt;
 use crate::budget::{RetryBudget, jitter};
-use crate::errors::{Fault, Kind, Step, TxError, decide};
+use crate::errors::{Kind, Step, TxError, decide};
 use crate::loads::{LoadLimits, Loads};
 
 const MAX_CONFLICTS: u32 = 3;
 const CONFLICT_BACKOFF: Duration = Duration::from_millis(10);
-/// The server ends a statement after 1 s; these are for a server that does not answer at all.
-const STATEMENT_LIMIT: Duration = Duration::from_millis(1500);
-const TRANSACTION_LIMIT: Duration = Duration::from_millis(3000);
 
 /// The name of a repository method, for metrics and spans, and how early it is shed.
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +153,7 @@ impl Tx {
                 let shard = self.router.place(call.bucket).shard;
                 match self.router.reader(shard, sticky).await {
                     Ok(conn) if conn.role() == Role::Replica => {
-                        if let Ok(value) = self.attempt(conn, call, ctx, &work).await.0 {
+                        if let Ok(value) = attempt((shard, conn), call, ctx, &work).await.0 {
                             return Ok(value);
                         }
                     }
@@ -175,14 +171,8 @@ impl Tx {
         call: Call,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let span = tracing::debug_span!(
-            "store",
-            otel.name = call.op.span,
-            shard.id = tracing::field::Empty,
-            bucket = call.bucket.get()
-        );
         let started = Instant::now();
-        let outcome = work.instrument(span).await;
+        let outcome = work.await;
         metrics::histogram!("tessera_store_seconds", "op" => call.op.name)
             .record(started.elapsed().as_secs_f64());
         if let Err(error) = &outcome {
@@ -214,7 +204,6 @@ impl Tx {
         let mut patience = Patience::default();
         loop {
             let shard = self.router.place(call.bucket).shard;
-            tracing::Span::current().record("shard.id", shard.get());
             let Some(inside) = self.admission.enter(shard, call.op.class) else {
                 if let Some((_, conn)) = first {
                     conn.release();
@@ -234,7 +223,7 @@ impl Tx {
                     Err(error) => return Err(StoreError::Unavailable(error.to_string())),
                 },
             };
-            let (outcome, committing) = self.attempt(conn, call, ctx, work).await;
+            let (outcome, committing) = attempt((shard, conn), call, ctx, work).await;
             drop(inside);
             let error = match outcome {
                 Ok(value) => return Ok(value),
@@ -313,92 +302,6 @@ impl Tx {
         tokio::time::sleep(pause).await;
         Ok(())
     }
-
-    /// One attempt on one connection, and whether a commit was on its way when it failed.
-    async fn attempt<C, T, F>(
-        &self,
-        mut conn: Conn,
-        call: Call,
-        ctx: &C,
-        work: &F,
-    ) -> (Result<T, TxError>, bool)
-    where
-        C: Sync + ?Sized,
-        T: Send,
-        F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
-    {
-        let reached = Reached::default();
-        let limit = if call.kind == Kind::Transaction { TRANSACTION_LIMIT } else { STATEMENT_LIMIT };
-        let outcome = tokio::time::timeout(limit, async {
-            match call.kind {
-                Kind::Transaction => transaction(&mut conn, ctx, work, &reached).await,
-                Kind::Read | Kind::Write => statement(&mut conn, ctx, work).await,
-            }
-        });
-        let outcome = outcome.await.unwrap_or_else(|_| {
-            Err(TxError::Store(StoreError::Unknown("the server did not answer".to_owned())))
-        });
-        give_back(conn, &outcome, reached.open.load(Ordering::Relaxed));
-        (outcome, reached.committing.load(Ordering::Relaxed))
-    }
-}
-
-/// How far an attempt got. Shared with a future that may be dropped at its limit.
-#[derive(Default)]
-struct Reached {
-    /// A transaction was begun, and is not known to be over.
-    open: AtomicBool,
-    /// Its commit was on its way.
-    committing: AtomicBool,
-}
-
-/// What becomes of the connection, and what the shard's breaker is told.
-fn give_back<T>(conn: Conn, outcome: &Result<T, TxError>, is_open: bool) {
-    match outcome.as_ref().map_err(TxError::fault) {
-        Err((fault, why)) if fault.is_of_the_server() => conn.lost(&why),
-        Err((Fault::Broken, _)) => drop(conn),
-        _ if is_open => drop(conn),
-        _ => conn.release(),
-    }
-}
-
-async fn statement<C, T, F>(conn: &mut PgConnection, ctx: &C, work: &F) -> Result<T, TxError>
-where
-    C: Sync + ?Sized,
-    F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
-{
-    let (End::Keep(value) | End::Undo(value)) = work(ctx, conn).await?;
-    Ok(value)
-}
-
-async fn transaction<C, T, F>(
-    conn: &mut PgConnection,
-    ctx: &C,
-    work: &F,
-    reached: &Reached,
-) -> Result<T, TxError>
-where
-    C: Sync + ?Sized,
-    F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
-{
-    reached.open.store(true, Ordering::Relaxed);
-    let mut tx = conn.begin().await?;
-    let outcome = match work(ctx, &mut tx).await {
-        Ok(End::Keep(value)) => {
-            reached.committing.store(true, Ordering::Relaxed);
-            tx.commit().await?;
-            reached.open.store(false, Ordering::Relaxed);
-            return Ok(value);
-        }
-        Ok(End::Undo(value)) => Ok(value),
-        Err(error) if error.spares_connection() => Err(error),
-        Err(error) => return Err(error),
-    };
-    // Nothing was to be written: the answer stands whether or not the rollback arrives.
-    if tx.rollback().await.is_ok() {
-        reached.open.store(false, Ordering::Relaxed);
-    }
-    outcome
 }
 
 fn count_retry(call: Call, reason: &'static str) {

@@ -122,7 +122,7 @@ pub(super) const INSERTED: &str = "SELECT pg_current_wal_insert_lsn()::text";
 pub(super) const STANDBYS: &str = "SELECT count(*), count(*) FILTER (WHERE r.flush_lsn >= $1::pg_lsn)
     FROM pg_stat_replication r LEFT JOIN pg_replication_slots s ON s.active_pid = r.pid
     WHERE r.state = 'streaming' AND coalesce(s.slot_type, 'physical') = 'physical'
-      AND r.application_name NOT LIKE 'tessera\\_move\\_%' AND r.application_name NOT LIKE 'pg\\_%\\_sync\\_%'";
+      AND r.application_name NOT LIKE 'bucket\\_move\\_%' AND r.application_name NOT LIKE 'pg\\_%\\_sync\\_%'";
 
 /// Transactions that may have passed the gate: of this database, not ours, by roles that can write.
 pub(super) const OPEN_TRANSACTIONS: &str = "SELECT l.virtualtransaction, l.pid

@@ -39,7 +39,7 @@ impl Stream {
         let digest = Sha256::digest(dbname);
         let database: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
         Self {
-            name: format!("tessera_move_{database}_{}_{from}_{to}", record.id),
+            name: format!("bucket_move_{database}_{}_{from}_{to}", record.id),
             move_id: record.id.0,
             lo: record.range.lo(),
             hi: record.range.hi(),
