@@ -11,8 +11,8 @@ use auth_core::crypto::seal::Sealer;
 use auth_core::domain::{KeyTimes, PasswordLimits, SessionLimits};
 use auth_core::ports::{Clock, Random, SessionCache};
 use auth_core::services::{
-    Account, Authenticator, Keys, LoginService, PasswordProof, RefreshService, RegisterService,
-    SessionService, Throttle, TokenIssuer, TokenSettings,
+    Account, Authenticator, ClockGuard, ClockState, Keys, LoginService, PasswordProof, RefreshService,
+    RegisterService, SessionService, Throttle, TokenIssuer, TokenSettings,
 };
 use auth_store::{RedisConfig, RedisSessions, Store, StoreLimits};
 use chrono::Duration;
@@ -60,6 +60,7 @@ pub struct Parts {
     pub request_timeout: std::time::Duration,
     pub jwks_cache_control: String,
     clock: Arc<dyn Clock>,
+    guard: Arc<ClockGuard>,
     draining: AtomicBool,
 }
 
@@ -111,11 +112,13 @@ impl App {
         let settings = token_settings(config);
         let hasher = Arc::new(hasher(config, pepper)?);
         let codec = Arc::new(RefreshCodec::new(refresh_ring));
+        let guard = Arc::new(ClockGuard::new(Arc::clone(&clock)));
         let issuer = Arc::new(TokenIssuer {
             keys: Arc::clone(&keys),
             refresh: Arc::clone(&codec),
             settings: settings.clone(),
             clock: Arc::clone(&clock),
+            guard: Arc::clone(&guard),
             random: Arc::clone(&random),
         });
         let proof = PasswordProof {
@@ -192,6 +195,7 @@ impl App {
                 config.tokens.jwks_max_age_s
             ),
             clock,
+            guard,
             draining: AtomicBool::new(false),
         };
         Ok(Self(Arc::new(parts)))
@@ -206,11 +210,20 @@ impl App {
     pub fn not_ready(&self) -> Option<&'static str> {
         if self.draining.load(Ordering::Relaxed) {
             Some("draining")
+        } else if self.guard.state() == ClockState::Drain {
+            Some("the clock is off")
         } else if self.keys.signer(self.clock.now()).is_none() {
             Some("no signing key is valid now")
         } else {
             None
         }
+    }
+
+    /// Compares the clock with those of the shards.
+    pub fn check_clock(&self) {
+        let now = std::time::Instant::now();
+        let readings: Vec<_> = self.router.primary_clocks(now).into_values().collect();
+        self.guard.observe(&readings);
     }
 
     /// What this node sees of everything it stands on.

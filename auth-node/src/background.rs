@@ -1,9 +1,10 @@
-//! What a node does besides answering: keys by time, keys ahead of time, sweeping, metrics upkeep.
+//! What a node does besides answering: a look at the clock, keys by time, keys ahead of time, sweeping, metrics upkeep.
 use std::time::Duration;
 
 use crate::app::App;
 
 const KEY_REBUILD: Duration = Duration::from_secs(1);
+const CLOCK: Duration = Duration::from_secs(1);
 const HORIZON: Duration = Duration::from_secs(60);
 const SWEEP: Duration = Duration::from_secs(600);
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -23,6 +24,13 @@ pub fn start(app: &App) {
         loop {
             pause(KEY_REBUILD).await;
             keys.keys.rebuild();
+        }
+    });
+    let clock = app.clone();
+    tokio::spawn(async move {
+        loop {
+            pause(CLOCK).await;
+            clock.check_clock();
         }
     });
     let ahead = app.clone();

@@ -111,7 +111,13 @@ fn store(error: &StoreError) -> Problem {
 }
 
 fn issue(error: IssueError) -> Problem {
-    tracing::error!(%error, "no token can be issued");
+    match error {
+        // Logged when it was found out; every request would say it again.
+        IssueError::ClockOff => {}
+        IssueError::NoSigningKey | IssueError::NoRefreshKey => {
+            tracing::error!(%error, "no token can be issued");
+        }
+    }
     Problem::Unavailable
 }
 

@@ -10,13 +10,16 @@ use std::time::{Duration, Instant};
 
 /// How long a heartbeat may be under way before a replica is expected to have it.
 const SETTLE: Duration = Duration::from_millis(200);
+/// How long a reading of the primary's clock is worth something. Ours do not run apart noticeably meanwhile.
+const FRESH: Duration = Duration::from_secs(10);
 
 /// The primary's heartbeat at some moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Beat {
     pub(crate) beat_at: DateTime<Utc>,
-    /// The primary's clock when it was read, and ours.
+    /// The primary's clock when it was read; that was between these two.
     pub(crate) primary_now: DateTime<Utc>,
+    pub(crate) asked: Instant,
     pub(crate) seen: Instant,
 }
 
@@ -31,6 +34,13 @@ impl Beats {
             Some(latest) if latest.beat_at == beat.beat_at => {}
             latest => *held = (latest, Some(beat)),
         }
+    }
+
+    /// Between which instants the primary's clock stands at `now`; `None` if it was not read of late.
+    pub(crate) fn primary_clock(&self, now: Instant) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        let Beat { primary_now, asked, seen, .. } = self.0.lock().unwrap_or_else(PoisonError::into_inner).1?;
+        let since = |then: Instant| now.saturating_duration_since(then);
+        (since(seen) < FRESH).then(|| (primary_now + since(seen), primary_now + since(asked)))
     }
 
     /// How far a replica with this heartbeat is behind, or `None` while nothing is known of the primary.
@@ -55,7 +65,7 @@ mod tests {
     fn beat(at_ms: i64, start: Instant) -> Beat {
         let time = DateTime::from_timestamp_millis(at_ms).unwrap_or_default();
         let seen = start + MS(u64::try_from(at_ms).unwrap_or(0));
-        Beat { beat_at: time, primary_now: time, seen }
+        Beat { beat_at: time, primary_now: time, asked: seen - MS(50), seen }
     }
 
     #[test]
@@ -71,5 +81,17 @@ mod tests {
         assert_eq!(beats.lag_of(at(500), start + MS(700)), Some(MS(0)));
         // A primary that died makes nobody lag.
         assert_eq!(beats.lag_of(at(500), start + MS(60_000)), Some(MS(0)));
+    }
+
+    #[test]
+    fn the_primarys_clock_is_known_within_the_time_that_asking_took() {
+        let start = Instant::now() + MS(1000);
+        let (beats, read) = (Beats::default(), beat(500, start));
+        assert_eq!(beats.primary_clock(start), None);
+        beats.saw(read);
+        let at = |ms| read.primary_now + MS(ms);
+        assert_eq!(beats.primary_clock(read.seen), Some((at(0), at(50))));
+        assert_eq!(beats.primary_clock(read.seen + MS(2000)), Some((at(2000), at(2050))));
+        assert_eq!(beats.primary_clock(read.seen + MS(10_000)), None);
     }
 }

@@ -186,10 +186,12 @@ async fn probe(
         Some(connection) => connection,
         None => connect(&watched.options, PROBE_TIMEOUT).await?,
     };
+    let mut asked = Instant::now();
     let (beat_at, now, in_recovery) = within(PROBE_TIMEOUT, async {
         if role == Role::Primary {
             sqlx::query(sql::BEAT).execute(&mut connection).await?;
         }
+        asked = Instant::now();
         sqlx::query_as::<_, (DateTime<Utc>, DateTime<Utc>, bool)>(sql::READ_BEAT)
             .fetch_one(&mut connection)
             .await
@@ -201,7 +203,7 @@ async fn probe(
     if in_recovery {
         return Err(sqlx::Error::Protocol("the server named as primary is in recovery".to_owned()));
     }
-    watched.beats.saw(Beat { beat_at, primary_now: now, seen: Instant::now() });
+    watched.beats.saw(Beat { beat_at, primary_now: now, asked, seen: Instant::now() });
     Ok((connection, None))
 }
 

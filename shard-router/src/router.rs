@@ -9,9 +9,10 @@ use crate::poll::{self, Sections};
 use crate::pool::{Conn, PoolError, PoolLimits};
 use crate::shards::{self, Reach, ShardStatus, Shards};
 use arc_swap::ArcSwap;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use shard_key::Bucket;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -236,6 +237,13 @@ impl Router {
     #[must_use]
     pub fn shards(&self) -> Vec<ShardId> {
         self.inner.shards.load().keys().copied().collect()
+    }
+
+    /// Between which instants the clock of each reachable primary stands at `now`, as its last probe says.
+    #[must_use]
+    pub fn primary_clocks(&self, now: Instant) -> BTreeMap<ShardId, (DateTime<Utc>, DateTime<Utc>)> {
+        let shards = self.inner.shards.load();
+        shards.iter().filter_map(|(id, shard)| Some((*id, shard.primary_clock(now)?))).collect()
     }
 
     /// What this node holds of the directory.

@@ -6,10 +6,12 @@ use crate::health::{Health, Name, Watched, watch};
 use crate::map::ShardId;
 use crate::pool::{Conn, Evidence, Pool, PoolError, PoolLimits, PoolStatus, Role};
 use crate::server::{Address, Login, request_options};
+use chrono::{DateTime, Utc};
 use consistent_hash::{DefaultHash, Node, StaticHashRing};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
@@ -185,6 +187,11 @@ impl Shard {
             ("replica", server.address.to_string()),
         ];
         metrics::counter!("tessera_replica_reads_total", &labels).increment(1);
+    }
+
+    /// Between which instants the primary's clock stands, if it answers.
+    pub(crate) fn primary_clock(&self, now: Instant) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        self.beats.primary_clock(now).filter(|_| self.primary.health.is_up())
     }
 
     pub(crate) fn status(&self) -> ShardStatus {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::Keys;
+use super::{ClockGuard, ClockState, Keys};
 use crate::crypto::access_token::AccessClaims;
 use crate::crypto::refresh_token::{RefreshCodec, RefreshToken};
 use crate::crypto::signing_key::SigningKey;
@@ -30,6 +30,9 @@ pub enum IssueError {
     /// No key may sign at this time.
     #[error("no signing key is valid now")]
     NoSigningKey,
+    /// This node's clock is off.
+    #[error("the clock is off")]
+    ClockOff,
     /// The session's refresh key is not in this node's ring.
     #[error("the refresh key of the session is not on this node")]
     NoRefreshKey,
@@ -45,6 +48,8 @@ pub struct TokenIssuer {
     pub settings: TokenSettings,
     /// `iat` and `exp`.
     pub clock: Arc<dyn Clock>,
+    /// Whether that clock may be believed.
+    pub guard: Arc<ClockGuard>,
     /// `jti`.
     pub random: Arc<dyn Random>,
 }
@@ -56,6 +61,9 @@ pub struct Pen(Arc<SigningKey>);
 impl TokenIssuer {
     /// A key that may sign now.
     pub fn pen(&self) -> Result<Pen, IssueError> {
+        if self.guard.state() != ClockState::Good {
+            return Err(IssueError::ClockOff);
+        }
         self.keys.signer(self.clock.now()).map(Pen).ok_or(IssueError::NoSigningKey)
     }
 

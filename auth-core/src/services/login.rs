@@ -80,11 +80,12 @@ impl LoginService {
     /// Verifies the password and opens a session.
     #[tracing::instrument(level = "trace", name = "login", skip_all)]
     pub async fn run(&self, request: LoginRequest) -> Result<LoggedIn, LoginError> {
+        // First of all: without it nobody can be logged in, and an attempt must not be counted.
+        let pen = self.issuer.pen().map_err(LoginError::Issue)?;
         let (bucket, lookup) = self.identifiers.locate(TenantId::DEFAULT, &request.email);
         let attempt = attempt_key(bucket, &lookup, &request.client);
         let candidate = self.reserve(&attempt, &request.client).await?;
         let candidate = self.verify(candidate, &attempt, &request).await?;
-        let pen = self.issuer.pen().map_err(LoginError::Issue)?;
         let rehashed = self.rehash(&candidate, &request.password).await;
         self.open(&pen, candidate, (rehashed, attempt), &request.client).await
     }

@@ -5,6 +5,7 @@
 mod account;
 mod authenticate;
 mod buckets;
+mod clock_guard;
 mod issue;
 mod keys;
 mod login;
@@ -18,6 +19,7 @@ mod throttle;
 
 pub use account::{Account, AccountError};
 pub use authenticate::{AuthError, Authenticator, TokenSubject};
+pub use clock_guard::{ClockGuard, ClockState, DRAIN, Reading, STOP_SIGNING};
 pub use issue::{IssueError, TokenIssuer, TokenSettings};
 pub use keys::{Jwks, Keys, KeysError, ListedKey};
 pub use login::{LoggedIn, LoginError, LoginRequest, LoginService};

@@ -135,6 +135,7 @@ impl RefreshService {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ClockGuard;
     use super::*;
     use crate::crypto::ring::SecretRing;
     use crate::crypto::seal::Sealer;
@@ -244,6 +245,7 @@ mod tests {
             refresh: Arc::clone(&codec),
             settings,
             clock: nothing.clone(),
+            guard: Arc::new(ClockGuard::new(nothing.clone())),
             random: nothing.clone(),
         };
         let limits = SessionLimits {

@@ -6,6 +6,7 @@ mod accounts;
 mod announced;
 mod bad_input;
 mod breakers;
+mod clock;
 mod collector;
 mod config;
 mod coverage;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     let mut calm = Suite { world: &world, runtime: &runtime, trials: Vec::new() };
     accounts::add(&mut calm);
     bad_input::add(&mut calm);
+    clock::add(&mut calm);
     config::add(&mut calm);
     coverage::add(&mut calm);
     edge::add(&mut calm);
