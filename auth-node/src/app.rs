@@ -164,6 +164,7 @@ impl App {
             },
             account: Account {
                 accounts: state.clone(),
+                sessions: state.clone(),
                 cache: Arc::clone(&hot),
                 proof: Arc::new(proof),
                 hasher,

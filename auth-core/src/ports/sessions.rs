@@ -102,4 +102,8 @@ pub trait Sessions: Send + Sync {
 
     /// Ends all live sessions of the user but `keep`, if `keep` is live itself. `None`: it is not.
     async fn revoke_others(&self, user: UserId, keep: SessionId) -> Result<Option<Vec<Revoked>>, StoreError>;
+
+    /// The sessions of a user that ended within the last minutes, as long as a copy of one might still be believed: for
+    /// the tombstones of a call whose outcome nobody heard.
+    async fn list_ended(&self, user: UserId) -> Result<Vec<Revoked>, StoreError>;
 }

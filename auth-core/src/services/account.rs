@@ -7,8 +7,8 @@ use super::{OnceError, OnceKey, OnceKeys, PasswordProof, ProofError, TokenSubjec
 use crate::crypto::password::{HashClass, HashError, PasswordHasher};
 use crate::domain::{Address, DisplayName, Password, Principal, User};
 use crate::ports::{
-    Accounts, Freshness, Idempotency, Once, PasswordChange, Random, Revoked, SessionCache, StoreError,
-    random_bytes,
+    Accounts, Freshness, Idempotency, Once, PasswordChange, Random, Revoked, SessionCache, Sessions,
+    StoreError, random_bytes,
 };
 
 /// Why an account call did nothing.
@@ -30,6 +30,8 @@ pub enum AccountError {
 pub struct Account {
     /// The accounts.
     pub accounts: Arc<dyn Accounts>,
+    /// Which sessions ended.
+    pub sessions: Arc<dyn Sessions>,
     /// Where tombstones go.
     pub cache: Arc<dyn SessionCache>,
     /// Proves the current password.
@@ -108,7 +110,7 @@ impl Account {
         };
         let changed =
             self.accounts.change_password(&change, once.as_ref()).await.map_err(AccountError::Store)?;
-        self.finish(changed).await
+        self.finish(caller, changed).await
     }
 
     /// Deletes the account; all sessions end, the identifiers are held for a while.
@@ -128,7 +130,7 @@ impl Account {
         let deleted =
             self.accounts.delete(caller.user_id, caller.session_id, version, self.hold, once.as_ref());
         let deleted = deleted.await.map_err(AccountError::Store)?;
-        self.finish(deleted).await
+        self.finish(caller, deleted).await
     }
 
     fn bind(
@@ -154,14 +156,29 @@ impl Account {
             self.accounts.find_once(caller.user_id.bucket(), once).await.map_err(AccountError::Store)?;
         let Some(found) = found else { return Ok(false) };
         found.settle(|_| ()).map_err(AccountError::Once)?;
+        self.bury_again(caller).await?;
         Ok(true)
     }
 
-    async fn finish(&self, outcome: Once<Option<Vec<Revoked>>>) -> Result<(), AccountError> {
-        let revoked = outcome.settle(|_| Some(Vec::new())).map_err(AccountError::Once)?;
+    async fn finish(
+        &self,
+        caller: TokenSubject,
+        outcome: Once<Option<Vec<Revoked>>>,
+    ) -> Result<(), AccountError> {
+        if matches!(outcome, Once::Replayed(_)) {
+            return self.bury_again(caller).await;
+        }
+        let revoked = outcome.settle(|_| None).map_err(AccountError::Once)?;
         // The primary's word: session, user or password changed while the hash was computed.
         let revoked = revoked.ok_or(AccountError::InvalidToken)?;
         self.cache.bury(&revoked).await;
+        Ok(())
+    }
+
+    /// Whoever ran first may have lost the commit's answer, and with it what to write tombstones for.
+    async fn bury_again(&self, caller: TokenSubject) -> Result<(), AccountError> {
+        let ended = self.sessions.list_ended(caller.user_id).await.map_err(AccountError::Store)?;
+        self.cache.bury(&ended).await;
         Ok(())
     }
 }

@@ -282,3 +282,6 @@ fn jwks_document(keys: &[Jwk]) -> Jwks {
     let short: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
     Jwks { body, etag: format!("\"{short}\"") }
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,6 +228,9 @@ mod tests {
         async fn revoke_others(&self, _: UserId, _: SessionId) -> Result<Option<Vec<Revoked>>, StoreError> {
             unreachable!()
         }
+        async fn list_ended(&self, _: UserId) -> Result<Vec<Revoked>, StoreError> {
+            unreachable!()
+        }
     }
 
     fn service(ring: &str) -> RefreshService {

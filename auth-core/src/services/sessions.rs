@@ -44,9 +44,12 @@ impl SessionService {
     #[tracing::instrument(level = "trace", name = "sessions.logout", skip_all)]
     pub async fn logout(&self, caller: TokenSubject) -> Result<(), SessionError> {
         let revoked = self.sessions.revoke(caller.session_id, caller.user_id, RevokeReason::Logout);
-        if let Some(revoked) = revoked.await.map_err(SessionError::Store)? {
-            self.cache.bury(&[revoked]).await;
-        }
+        let ended = match revoked.await.map_err(SessionError::Store)? {
+            Some(revoked) => vec![revoked],
+            // Perhaps by a call whose outcome nobody heard: then nobody wrote the tombstone either.
+            None => self.sessions.list_ended(caller.user_id).await.map_err(SessionError::Store)?,
+        };
+        self.cache.bury(&ended).await;
         Ok(())
     }
 

@@ -29,6 +29,17 @@ const LIST: &str = gated_read!(
     "w.session_id, w.ip, w.user_agent, w.created_at, w.last_seen_at, w.expires_at"
 );
 
+/// By what was announced: ended sessions have no index of their own. Three minutes is the life of a tombstone.
+const LIST_ENDED: &str = gated_read!(
+    "SELECT array_agg(s.session_id) AS ended_ids, array_agg(s.version) AS ended_versions
+     FROM shard.outbox x
+        CROSS JOIN LATERAL jsonb_array_elements_text(x.payload -> 'session_ids') AS e (id)
+        JOIN shard.sessions s ON s.bucket = $1 AND s.session_id = e.id::uuid
+     WHERE x.bucket = $1 AND x.user_id = $2 AND x.topic = 'session.revoked' AND s.revoked_at IS NOT NULL
+        AND x.created_at > now() - interval '3 minutes'";
+    "w.ended_ids, w.ended_versions"
+);
+
 const END_ONE: &str = gated!(
     "UPDATE shard.sessions s SET revoked_at = now(), revoke_reason = $4, version = s.version + 1
      FROM o WHERE o.state = 'A' AND s.bucket = $1 AND s.session_id = $2 AND s.user_id = $3
@@ -235,6 +246,19 @@ impl Sessions for Store {
             Call { bucket: user.bucket(), op: op!("sessions.revoke_others", P0), kind: Kind::Transaction };
         self.tx
             .run(call, &(user, keep), |(user, keep), conn| Box::pin(revoke_others(conn, *user, *keep)))
+            .await
+    }
+
+    async fn list_ended(&self, user: UserId) -> Result<Vec<Revoked>, StoreError> {
+        let call = Call { bucket: user.bucket(), op: op!("sessions.list_ended", P0), kind: Kind::Read };
+        self.tx
+            .run(call, &user, |user, conn| {
+                Box::pin(async move {
+                    let args = args![i32::from(user.bucket()), user.as_uuid()];
+                    let rows = rows::gated(conn, LIST_ENDED, args).await?;
+                    Ok(End::Keep(rows.first().map_or(Ok(Vec::new()), revoked)?))
+                })
+            })
             .await
     }
 }

@@ -18,6 +18,9 @@ use shard_router::directory::{Directory, Fingerprints, NewShard, assign_buckets,
 use shard_router::{Address, Router, RouterConfig, ShardId, migrate};
 use sqlx::{Connection, PgConnection};
 
+/// Connections to each server.
+pub const POOL_SIZE: usize = 16;
+
 pub struct Env {
     pub store: Store,
     pub router: Router,
@@ -110,7 +113,7 @@ impl Env {
         let fingerprints = Fingerprints::of(&RoutingKey::new([1; 32]), &LookupKey::new([2; 32]));
         assign_buckets(&directory, &fingerprints).await.unwrap();
         let state_dir = tempfile::tempdir().unwrap();
-        let config = RouterConfig::new(address("directory"), app, state_dir.path().to_owned(), 16);
+        let config = RouterConfig::new(address("directory"), app, state_dir.path().to_owned(), POOL_SIZE);
         let router = Router::start(config).await.unwrap();
         let sealer =
             Sealer::new(SecretRing::parse("1 AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE\n").unwrap());
@@ -140,6 +143,20 @@ impl Env {
     pub async fn count(&self, statement: String) -> i64 {
         let mut admin = self.admin(1).await;
         sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_one(&mut admin).await.unwrap()
+    }
+
+    /// Until the replica of shard 1 has replayed all that is committed now.
+    pub async fn replica_has_all(&self) {
+        let mut admin = self.admin(1).await;
+        let end: String =
+            sqlx::query_scalar("SELECT pg_current_wal_lsn()::text").fetch_one(&mut admin).await.unwrap();
+        let has = format!("SELECT (replay_lsn >= '{end}')::int::bigint FROM pg_stat_replication");
+        eventually("the replica has it", || async {
+            let mut admin = self.admin(1).await;
+            let has = sqlx::query_scalar::<_, Option<i64>>(sqlx::AssertSqlSafe(has.clone()));
+            has.fetch_optional(&mut admin).await.unwrap().flatten() == Some(1)
+        })
+        .await;
     }
 
     /// A bucket of shard 1 that no test has used.

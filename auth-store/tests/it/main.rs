@@ -14,6 +14,7 @@ mod ownership;
 mod refresh;
 mod replicas;
 mod sweeps;
+mod tombstones;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
     refresh::add(&mut trials);
     replicas::add(&mut trials);
     sweeps::add(&mut trials);
+    tombstones::add(&mut trials);
     let Trials { env, all, .. } = trials;
     let conclusion = libtest_mimic::run(&arguments, all);
     drop(env);

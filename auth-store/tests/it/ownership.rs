@@ -168,6 +168,9 @@ const METHODS: &[(&str, &str, Method)] = &[
             async move { env.store.revoke(a.session, a.user.id, RevokeReason::Logout).await.map(verdict) },
         )
     }),
+    ("sessions.list_ended", "some", |env, a| {
+        Box::pin(async move { env.store.list_ended(a.user.id).await.map(|ended| verdict(Some(ended))) })
+    }),
     ("sessions.revoke_others", "some", |env, a| {
         Box::pin(async move { env.store.revoke_others(a.user.id, a.session).await.map(verdict) })
     }),
@@ -253,8 +256,8 @@ where
         prepare(account.bucket()).await;
         ready.push((*name, *right, *method, account));
     }
-    // Give the replicas their copy of the states, so that a reader of theirs is tested too.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // The replicas must have the states, so that a reader of theirs is tested too.
+    env.replica_has_all().await;
     // Ten at a time: fewer than connections, so that none waits for one.
     let mut all = Vec::new();
     for some in ready.chunks(10) {

@@ -1,11 +1,10 @@
 //! Reads that a replica may answer.
 use std::sync::Arc;
-use std::time::Duration;
 
 use auth_core::ports::{Accounts, Freshness, Sessions};
 
 use crate::Trials;
-use crate::env::Env;
+use crate::env::{Env, eventually};
 
 pub fn add(trials: &mut Trials) {
     trials.add("replicas::a_paused_replay_is_seen_only_where_allowed", stale);
@@ -14,8 +13,10 @@ pub fn add(trials: &mut Trials) {
 
 async fn stale(env: Arc<Env>) {
     let a = env.account().await;
-    // Let the replica have the account, then stop its replay: what comes after is invisible there.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // The replica has the account and is read from; then its replay stops, and what comes after is invisible there.
+    env.replica_has_all().await;
+    eventually("the replica is admitted", || async { env.router.status().shards[0].replicas[0].admitted })
+        .await;
     let dsn = env.cluster.dsn("shard-1-replica-1").unwrap();
     let mut replica = <sqlx::PgConnection as sqlx::Connection>::connect(&dsn).await.unwrap();
     sqlx::query("SELECT pg_wal_replay_pause()").execute(&mut replica).await.unwrap();
