@@ -28,6 +28,8 @@ UP_FLAGS := --servers $(SERVERS) --replicas $(REPLICAS) \
 LOAD_FLAGS := --host $(HOST) --time $(TIME) $(if $(filter 1,$(OPEN)),--rate $(RATE),--users $(USERS) \
 	$(if $(JOURNEYS),--journeys $(JOURNEYS))) $(LOAD)
 CLUSTER = $(BIN)/devcluster --dir $(DIR)
+TOOLS := .tessera/tools/python/jwt interop/typescript/dist/verify.js .tessera/tools/schemathesis/schemathesis \
+	.tessera/tools/otlp/rotel/rotel-agent .tessera/tools/gateways/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help build up down status demo load tools openapi test check tidy doc licences bench figures move-trials fmt \
@@ -71,8 +73,7 @@ load: ## virtual users, or OPEN=1 a rate, on a running cluster; report in .tesse
 	@$(CARGO) build --quiet --locked --package loadtest --features goose
 	@exec $(BIN)/loadtest $(if $(filter 1,$(OPEN)),open,journeys) $(LOAD_FLAGS)
 
-tools: .tessera/tools/python/jwt interop/typescript/dist/verify.js .tessera/tools/schemathesis/schemathesis \
-	.tessera/tools/otlp/rotel/rotel-agent ## what the tests use: PyJWT, jose, schemathesis, rotel
+tools: $(TOOLS) ## what the tests use: PyJWT, jose, schemathesis, gateways, rotel
 
 .tessera/tools/python/jwt: interop/python/requirements.txt
 	@python3 -m pip install --quiet --require-hashes --upgrade --target .tessera/tools/python -r $<
@@ -91,6 +92,11 @@ interop/typescript/dist/verify.js: interop/typescript/package-lock.json interop/
 .tessera/tools/otlp/rotel/rotel-agent: interop/otlp/requirements.txt
 	@rm -rf .tessera/tools/otlp
 	@python3 -m pip install --quiet --require-hashes --target .tessera/tools/otlp -r $<
+	@touch $@
+
+.tessera/tools/gateways/bin: interop/gateways/requirements.txt
+	@rm -rf .tessera/tools/gateways
+	@python3 -m pip install --quiet --require-hashes --target .tessera/tools/gateways -r $<
 	@touch $@
 
 openapi: ## write docs/openapi.json from the code

@@ -29,7 +29,7 @@ pub struct Cluster {
     ours: bool,
     guard: Option<Guard>,
     folder: Option<TempDir>,
-    _block: Option<PortBlock>,
+    block: Option<PortBlock>,
 }
 
 /// A node as a test sees it.
@@ -59,7 +59,7 @@ impl ClusterSpec {
         let mut spec = self;
         spec.cache = spec.cache.or_else(checkout_cache);
         let stop = if folder.is_some() { Stop::Sharply } else { Stop::Gently };
-        let mut cluster = Cluster { home: home.clone(), stop, ours: true, guard: None, folder, _block: None };
+        let mut cluster = Cluster { home: home.clone(), stop, ours: true, guard: None, folder, block: None };
         let (prepared, spec) = tokio::task::spawn_blocking(move || (prepare(&spec, &home), spec))
             .await
             .could_not("prepare the cluster")?;
@@ -69,7 +69,7 @@ impl ClusterSpec {
         };
         cluster.guard = start_guard(&spec, &cluster.home, cluster.folder.is_some())?;
         start_all(&spec, &prepared).await?;
-        cluster._block = prepared.started();
+        cluster.block = prepared.started();
         Ok(cluster)
     }
 }
@@ -107,6 +107,15 @@ impl Cluster {
     /// The port of any part.
     pub fn port(&self, name: &str) -> Result<u16> {
         Ok(self.state()?.part(name)?.part.port)
+    }
+
+    /// A port for a server that the caller starts beside this cluster: another one at each call, none of which is given
+    /// to anybody else while the cluster lives.
+    pub fn spare_port(&self) -> Result<u16> {
+        let port = self.block.as_ref().and_then(PortBlock::spare);
+        port.ok_or_else(|| {
+            Error::new("a cluster on fixed ports, or one that gave them all, has no spare port")
+        })
     }
 
     /// The process of any part, while it runs.

@@ -4,6 +4,7 @@
 //! whoever listens on the first port of a block owns the others, and keeps listening as long as it may need one.
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use rand::RngExt;
 
@@ -14,11 +15,14 @@ const FIRST: u16 = 20_000;
 /// More than the largest cluster needs.
 const SIZE: u16 = 240;
 const BLOCKS: u16 = 50;
+/// The last ones of each block are for servers that a test starts beside the cluster.
+const SPARE: u16 = 120;
 
 /// The ports after `first` up to the end of the block, for nobody else while this lives.
 #[derive(Debug)]
 pub(crate) struct PortBlock {
     first: u16,
+    spares_given: AtomicU16,
     _claim: TcpListener,
 }
 
@@ -33,14 +37,20 @@ impl PortBlock {
             .find_map(|first| {
                 let claim = listen(first)?;
                 let free = (first + 1..first + SIZE).all(|port| listen(port).is_some());
-                free.then_some(Self { first, _claim: claim })
+                free.then_some(Self { first, spares_given: AtomicU16::new(0), _claim: claim })
             })
             .ok_or_else(|| Error::new(format!("no {SIZE} free ports in a row on this machine")))
     }
 
     /// The ports to give out, each once.
     pub(crate) fn ports(&self) -> impl Iterator<Item = u16> + use<> {
-        self.first + 1..self.first + SIZE
+        self.first + 1..self.first + SIZE - SPARE
+    }
+
+    /// One of the others; none twice.
+    pub(crate) fn spare(&self) -> Option<u16> {
+        let given = self.spares_given.fetch_add(1, Ordering::Relaxed);
+        (given < SPARE).then(|| self.first + SIZE - SPARE + given)
     }
 }
 
@@ -60,6 +70,15 @@ mod tests {
         let blocks: Vec<PortBlock> = claims.into_iter().map(|claim| claim.join().unwrap()).collect();
         let ports: Vec<u16> = blocks.iter().flat_map(PortBlock::ports).collect();
         assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), ports.len());
+    }
+
+    #[test]
+    fn a_spare_port_is_given_once_and_to_no_part() {
+        let block = PortBlock::claim().unwrap();
+        let spares: BTreeSet<u16> = std::iter::from_fn(|| block.spare()).collect();
+        assert_eq!(spares.len(), usize::from(SPARE));
+        assert!(block.ports().all(|port| !spares.contains(&port)));
+        assert!(spares.iter().all(|port| listen(*port).is_some()));
     }
 
     #[test]

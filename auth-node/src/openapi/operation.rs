@@ -6,6 +6,13 @@ use serde_json::{Map, Value, json};
 use super::schemas::reference;
 use crate::problem::Problem;
 
+/// Where an address stands: on every answer of a call that is counted for it, and on every 429 of a limit.
+const STANDING: [&str; 2] = ["RateLimit", "RateLimit-Policy"];
+/// Host and origin are judged before anything is counted.
+const BEFORE_COUNTING: [&str; 2] = ["forbidden", "misdirected"];
+/// The problem that says so: `Problem::RateLimited` and `Problem::Limited` are one to a client.
+const LIMITED: &str = "rate-limited";
+
 /// A method on a path: what it takes, what it answers.
 pub struct Operation {
     method: &'static str,
@@ -14,6 +21,7 @@ pub struct Operation {
     parameters: Vec<Value>,
     answers: Vec<(u16, Value)>,
     problems: Vec<Problem>,
+    counted: bool,
 }
 
 impl Operation {
@@ -31,6 +39,7 @@ impl Operation {
             answers: Vec::new(),
             // Whoever sends two Host headers or a foreign one, and whoever meets a bug.
             problems: vec![Problem::Malformed(""), Problem::Misdirected, Problem::Internal],
+            counted: false,
         }
     }
 
@@ -70,6 +79,12 @@ impl Operation {
             Problem::UnsupportedMediaType,
             Problem::Validation(Vec::new()),
         ])
+    }
+
+    /// Is counted for the client's address before anything is read; each answer says how many tries are left.
+    pub fn counted(mut self) -> Self {
+        self.counted = true;
+        self
     }
 
     /// Takes a parameter, as OpenAPI writes it.
@@ -148,10 +163,19 @@ impl Operation {
             self.about.insert("parameters".into(), self.parameters.into());
         }
         let mut answers: BTreeMap<u16, Value> = self.answers.into_iter().collect();
+        if self.counted {
+            answers.values_mut().for_each(|answer| add_headers(answer, &STANDING));
+        }
         for (status, named) in by_status(&self.problems) {
-            let name = named.keys().copied().collect::<Vec<_>>().join("_");
+            let mut name = named.keys().copied().collect::<Vec<_>>().join("_");
+            let mut answer = refusal(&named);
+            let after_counting = !named.keys().any(|name| BEFORE_COUNTING.contains(name));
+            if self.counted && after_counting && !named.contains_key(LIMITED) {
+                name += "_counted";
+                add_headers(&mut answer, &STANDING);
+            }
             answers.insert(status, reference("responses", &name));
-            shared.entry(name).or_insert_with(|| refusal(&named));
+            shared.entry(name).or_insert(answer);
         }
         let answers: Map<String, Value> = answers.into_iter().map(|(s, a)| (s.to_string(), a)).collect();
         self.about.insert("responses".into(), answers.into());
@@ -161,12 +185,14 @@ impl Operation {
 
 fn described(text: &str, headers: &[&str]) -> Value {
     let mut answer = json!({ "description": text });
-    let list: Map<String, Value> =
-        headers.iter().map(|name| ((*name).to_owned(), reference("headers", name))).collect();
-    if !list.is_empty() {
-        answer["headers"] = list.into();
-    }
+    add_headers(&mut answer, headers);
     answer
+}
+
+fn add_headers(answer: &mut Value, headers: &[&str]) {
+    for name in headers {
+        answer["headers"][*name] = reference("headers", name);
+    }
 }
 
 fn by_status(problems: &[Problem]) -> BTreeMap<u16, BTreeMap<&str, &Problem>> {
@@ -185,6 +211,9 @@ fn refusal(named: &BTreeMap<&str, &Problem>) -> Value {
     let mut headers = Vec::new();
     if named.values().any(|problem| problem.retry_after().is_some()) {
         headers.push("Retry-After");
+    }
+    if named.contains_key(LIMITED) {
+        headers.extend(STANDING);
     }
     if named.contains_key("invalid-token") {
         headers.push("WWW-Authenticate");

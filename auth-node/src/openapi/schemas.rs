@@ -36,6 +36,14 @@ pub fn schemas() -> Value {
 pub fn headers() -> Value {
     json!({
         "Retry-After": header("Seconds to wait before trying again.", &json!({ "type": "string", "pattern": "^[0-9]+$" })),
+        "RateLimit": header(
+            "How many tries are left, and in how many seconds there are more. Not there while limits of addresses are off.",
+            &json!({ "type": "string", "pattern": "^\"[a-z]+\";r=[0-9]+;t=[0-9]+$" }),
+        ),
+        "RateLimit-Policy": header(
+            "How many tries in how many seconds that limit grants.",
+            &json!({ "type": "string", "pattern": "^\"[a-z]+\";q=[0-9]+;w=[0-9]+$" }),
+        ),
         "WWW-Authenticate": header("RFC 6750; with `invalid-token`.", &json!({ "type": "string" })),
         "Tessera-Device": header(
             "A new device secret, given once. Clients that keep no cookies send it in the same header from then on; \

@@ -38,6 +38,7 @@ fn signing_in() -> Vec<Operation> {
             )
             .once()
             .changes()
+            .counted()
             .answers_json(201, "The account.", object(json!({ "user": user() })), &[])
             .refuses([Problem::EmailTaken]),
         Operation::new("post", "/auth/v1/login", TAG, "login", "Log in with a password")
@@ -51,6 +52,7 @@ fn signing_in() -> Vec<Operation> {
                 json!({ "email": EMAIL, "password": PASSWORD }),
             )
             .changes()
+            .counted()
             .answers_json(200, "Tokens of a new session.", grant(), &["Tessera-Device", "Set-Cookie"])
             .refuses([Problem::InvalidCredentials]),
         Operation::new("post", "/auth/v1/refresh", TAG, "refresh", "Exchange a refresh token for new tokens")

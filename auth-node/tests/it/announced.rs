@@ -4,6 +4,10 @@ use serde_json::Value;
 
 use crate::world::Answer;
 
+/// Headers that come only where they were announced.
+const HEADERS: [&str; 6] =
+    ["Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate", "Tessera-Device", "ETag"];
+
 const SNAPSHOT: &str = include_str!("../../../docs/openapi.json");
 
 /// The document, to look things up in.
@@ -39,6 +43,10 @@ impl Announced {
         let kind = kind.split(';').next().unwrap_or_default();
         let announced = kind.is_empty() || !response["content"][kind].is_null();
         assert!(announced, "{method} {path} answers {status} with {kind}, which OpenAPI does not say");
+        for name in HEADERS.iter().filter(|name| answer.headers.contains_key(**name)) {
+            let known = !response["headers"][name].is_null();
+            assert!(known, "{method} {path} answers {status} with {name}, which OpenAPI does not say");
+        }
         if kind == "application/problem+json" {
             let pattern = &response["content"][kind]["schema"]["allOf"][1]["properties"]["type"]["pattern"];
             let names = pattern.as_str().unwrap_or_default().trim_start_matches("/problems/(");

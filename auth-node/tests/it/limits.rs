@@ -63,7 +63,9 @@ impl Limited {
         if !method.is_safe() {
             request = request.json(&body);
         }
-        Answer::read(request.send().await.expect("an answer")).await
+        let answer = Answer::read(request.send().await.expect("an answer")).await;
+        self.world.announced.check(&method, path, &answer);
+        answer
     }
 
     async fn post(&self, node: u16, from: &str, path: &str, body: Value) -> Answer {

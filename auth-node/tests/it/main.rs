@@ -13,6 +13,7 @@ mod coverage;
 mod drain;
 mod edge;
 mod faults;
+mod gateways;
 mod idempotency;
 mod interop;
 mod limits;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     config::add(&mut calm);
     coverage::add(&mut calm);
     edge::add(&mut calm);
+    gateways::add(&mut calm);
     idempotency::add(&mut calm);
     interop::add(&mut calm);
     load::add(&mut calm);
