@@ -40,6 +40,7 @@ const CRATES: &[(&str, &[&str], &[&str])] = &[
     ("devcluster", &["shard-router"], &["axum", "fred"]),
     ("loadtest", &[], &["axum", "fred", "sqlx"]),
     ("move-trials", &["devcluster", "shard-router"], &["axum", "fred"]),
+    ("move-model", &[], &["axum", "fred", "sqlx", "tokio", "rand"]),
     ("auth-node", &["auth-core", "auth-store", "shard-key", "shard-router"], &["fred", "sqlx"]),
     ("benches", &["auth-core", "devcluster", "shard-key", "shard-router", "token-verifier"], &["fred"]),
 ];
