@@ -71,7 +71,8 @@ load: ## virtual users, or OPEN=1 a rate, on a running cluster; report in .tesse
 	@$(CARGO) build --quiet --locked --package loadtest --features goose
 	@exec $(BIN)/loadtest $(if $(filter 1,$(OPEN)),open,journeys) $(LOAD_FLAGS)
 
-tools: .tessera/tools/python/jwt interop/typescript/dist/verify.js .tessera/tools/schemathesis/schemathesis ## what the tests use: PyJWT, jose, schemathesis
+tools: .tessera/tools/python/jwt interop/typescript/dist/verify.js .tessera/tools/schemathesis/schemathesis \
+	.tessera/tools/otlp/rotel/rotel-agent ## what the tests use: PyJWT, jose, schemathesis, rotel
 
 .tessera/tools/python/jwt: interop/python/requirements.txt
 	@python3 -m pip install --quiet --require-hashes --upgrade --target .tessera/tools/python -r $<
@@ -85,6 +86,11 @@ interop/typescript/dist/verify.js: interop/typescript/package-lock.json interop/
 .tessera/tools/schemathesis/schemathesis: interop/schemathesis/requirements.txt
 	@rm -rf .tessera/tools/schemathesis
 	@python3 -m pip install --quiet --require-hashes --target .tessera/tools/schemathesis -r $<
+	@touch $@
+
+.tessera/tools/otlp/rotel/rotel-agent: interop/otlp/requirements.txt
+	@rm -rf .tessera/tools/otlp
+	@python3 -m pip install --quiet --require-hashes --target .tessera/tools/otlp -r $<
 	@touch $@
 
 openapi: ## write docs/openapi.json from the code

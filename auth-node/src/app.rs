@@ -26,6 +26,13 @@ use crate::edge::Edge;
 use crate::extract::TrustedProxies;
 use crate::secrets::{self, SecretFiles};
 use crate::time::{SystemClock, SystemRandom};
+use crate::traces::Traces;
+
+/// What is seen of a node from outside, opened before anything else.
+pub struct Telemetry {
+    pub metrics: PrometheusHandle,
+    pub traces: Option<Traces>,
+}
 
 /// What handlers share. Cheap to clone.
 #[derive(Clone)]
@@ -45,6 +52,8 @@ pub struct Parts {
     pub cache: RedisSessions,
     pub router: Router,
     pub metrics: PrometheusHandle,
+    /// Where spans go, if anywhere.
+    pub traces: Option<Traces>,
     pub proxies: TrustedProxies,
     pub edge: Edge,
     pub body_max_bytes: usize,
@@ -64,7 +73,7 @@ impl Deref for App {
 
 impl App {
     /// Opens everything that a serving node needs. A key that does not fit the data is a configuration error.
-    pub async fn open(config: &Config, metrics: PrometheusHandle) -> Result<Self, Failure> {
+    pub async fn open(config: &Config, telemetry: Telemetry) -> Result<Self, Failure> {
         let files = SecretFiles::load(&config.secrets.dir)?;
         let router = start_router(config, &config.server.state_dir).await?;
         let prints = &files.fingerprints;
@@ -83,7 +92,7 @@ impl App {
         let cache = RedisSessions::start(&redis, Arc::clone(&clock))
             .map_err(|e| ConfigError(format!("redis.nodes: {e}")))?;
         let keys = Arc::new(open_keys(config, &router, sealer, Arc::clone(&clock), Arc::clone(&random)));
-        let world = World { store, cache, router, keys, clock, random, metrics };
+        let world = World { store, cache, router, keys, clock, random, telemetry };
         Self::wire(config, world, files.identifiers, files.once, (files.refresh, files.pepper))
     }
 
@@ -94,7 +103,7 @@ impl App {
         once: auth_core::services::OnceKeys,
         (refresh_ring, pepper): (SecretRing, SecretRing),
     ) -> Result<Self, Failure> {
-        let World { store, cache, router, keys, clock, random, metrics } = world;
+        let World { store, cache, router, keys, clock, random, telemetry } = world;
         let state = Arc::new(store.clone());
         let hot: Arc<dyn SessionCache> = Arc::new(cache.clone());
         let (identifiers, once) = (Arc::new(identifiers), Arc::new(once));
@@ -172,7 +181,8 @@ impl App {
             store,
             cache,
             router,
-            metrics,
+            metrics: telemetry.metrics,
+            traces: telemetry.traces,
             proxies: TrustedProxies(config.server.trusted_proxies.clone()),
             edge: Edge::new(&config.server),
             body_max_bytes: config.server.body_max_bytes,
@@ -217,7 +227,7 @@ struct World {
     keys: Arc<Keys>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    metrics: PrometheusHandle,
+    telemetry: Telemetry,
 }
 
 /// The router, from the directory or from the last good copy in `state_dir`.

@@ -1,5 +1,6 @@
 //! Configuration: raw (as written) → validated (as used). A mistake names its key and stops the start with exit 2.
 mod limits;
+mod telemetry;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -11,6 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 pub use limits::Limits;
+pub use telemetry::Telemetry;
 
 /// The commented defaults, embedded.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -29,6 +31,7 @@ pub struct Config {
     pub accounts: Accounts,
     pub limits: Limits,
     pub log: Log,
+    pub telemetry: Telemetry,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -192,6 +195,7 @@ impl Config {
             check(bounds.contains(&value), key, &reason)?;
         }
         self.limits.validate()?;
+        self.telemetry.validate()?;
         self.validate_keys()
     }
 
@@ -332,6 +336,10 @@ mod tests {
             ("[limits]\nnodes = 101", "limits.nodes: must be 1 to limits.per_address"),
             ("[limits]\nwindow_s = 1", "limits.window_s"),
             ("[log]\nformat = \"xml\"", "log.format"),
+            ("[telemetry]\notlp_endpoint = \"https://c:4318\"", "telemetry.otlp_endpoint: must be http://"),
+            ("[telemetry]\notlp_endpoint = \"http://c:4318/v1/traces\"", "telemetry.otlp_endpoint"),
+            ("[telemetry]\ntrace_sample_ratio = 1.5", "telemetry.trace_sample_ratio"),
+            ("[telemetry]\nbatch_spans = 5000", "telemetry.batch_spans: must be 1 to telemetry.queue_spans"),
         ] {
             let error = load(text).map(|_| ()).unwrap_err();
             assert!(error.starts_with(begins), "{text}: {error}");

@@ -22,7 +22,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What a page of another origin may send and read, and for how long its browser remembers that, in seconds.
 const REQUEST_HEADERS: &str =
-    "authorization, content-type, idempotency-key, if-none-match, tessera-device, x-request-id";
+    "authorization, content-type, idempotency-key, if-none-match, tessera-device, traceparent, x-request-id";
 const ANSWER_HEADERS: &str =
     "etag, ratelimit, ratelimit-policy, retry-after, tessera-device, www-authenticate, x-request-id";
 const METHODS: &str = "GET, POST, PATCH, DELETE";

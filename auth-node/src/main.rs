@@ -12,6 +12,7 @@ mod http_metrics;
 mod keys_command;
 mod limits;
 mod log_writer;
+mod metrics_reference;
 mod middleware;
 mod migrate_command;
 mod openapi;
@@ -23,6 +24,7 @@ mod serve;
 mod server;
 mod telemetry;
 mod time;
+mod traces;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

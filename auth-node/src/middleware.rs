@@ -1,4 +1,4 @@
-//! What happens around every public request: an id, one log line, one measurement, a deadline.
+//! What happens around every public request: an id, one log line, one measurement, perhaps a trace, a deadline.
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
@@ -11,22 +11,29 @@ use tracing::Instrument;
 
 use crate::http_metrics;
 use crate::problem::Problem;
+use crate::traces::{self, Seen};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Names the request, logs it once and measures it. Never logs a value that a client sent but the id it chose.
-pub async fn observe(mut request: Request, next: Next) -> Response {
+/// Names the request, logs it once, measures it, and traces it if the dice say so. Never logs a value that a client sent but the id it chose.
+pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let method = method_name(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
-    let span =
-        tracing::info_span!("request", request.id = id.to_str().unwrap_or_default(), http.route = %route);
+    let route = route.as_ref().map(MatchedPath::as_str);
+    let seen = Seen { id: id.to_str().unwrap_or_default(), method, route };
+    let traced = app.traces.as_ref().is_some_and(|traces| traces.takes(rand::random()));
+    let span = if traced {
+        traces::open(&seen, &request, app.proxies.sent(request.extensions()))
+    } else {
+        tracing::info_span!("request", request.id = seen.id, http.route = route.unwrap_or("unmatched"))
+    };
     let started = Instant::now();
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
     let mut response = answer.unwrap_or_else(|_| {
-        span.in_scope(|| tracing::error!("a request handler panicked"));
+        let _inside = span.enter();
+        tracing::error!("a request handler panicked");
         Problem::Internal.into_response()
     });
     let elapsed = started.elapsed();
@@ -39,7 +46,10 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
             "request"
         );
     });
-    http_metrics::record(route, method, status, elapsed);
+    if traced {
+        traces::end(&span, status);
+    }
+    http_metrics::record(route.unwrap_or("unmatched"), method, status, elapsed);
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }

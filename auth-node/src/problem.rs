@@ -1,6 +1,7 @@
 //! RFC 9457 problem documents: every refusal that a client can meet, in one place.
 //!
-//! Nothing internal can get in here: a problem carries its kind, the fields at fault and a wait, no text from below.
+//! Nothing internal can get in here: a problem carries its kind, the fields at fault, a wait and perhaps the id of a trace, no
+//! text from below.
 use auth_core::domain::Standing;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -120,6 +121,9 @@ impl IntoResponse for Problem {
         let (status, name, title) = self.parts();
         let mut body =
             json!({ "type": crate::problem::type_url(name), "title": title, "status": status.as_u16() });
+        if let Some(trace) = crate::traces::current_id() {
+            body["trace_id"] = trace.into();
+        }
         match &self {
             Self::Validation(errors) => {
                 let list: Vec<_> =

@@ -1,6 +1,6 @@
 //! Every address of a node, in one table each for the public and the ops listener.
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 
 use crate::app::App;
@@ -35,7 +35,7 @@ pub fn public(app: App) -> Router {
         .layer(from_fn_with_state(app.request_timeout, middleware::deadline))
         .layer(from_fn_with_state(app.edge.clone(), edge::own_origin))
         .layer(from_fn_with_state(app.edge.clone(), edge::own_host))
-        .layer(from_fn(middleware::observe))
+        .layer(from_fn_with_state(app.clone(), middleware::observe))
         .layer(from_fn_with_state(app.edge.clone(), edge::harden))
         .with_state(app)
 }

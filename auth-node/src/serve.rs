@@ -6,22 +6,25 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::app::App;
+use crate::app::{App, Telemetry};
 use crate::config::{Config, ConfigError};
 use crate::server::{self, Limits};
+use crate::traces::Traces;
 use crate::{Failure, background, problem, routes, telemetry};
 
 /// Runs until SIGTERM or SIGINT, drains, returns.
 pub async fn run(config: Config) -> Result<(), Failure> {
-    telemetry::logs(&config.log)?;
+    let traces = Traces::start(&config.telemetry)?;
+    telemetry::logs(&config.log, traces.as_ref())?;
     problem::set_base(&config.server.public_url);
     let metrics = telemetry::recorder()?;
-    let app = App::open(&config, metrics).await?;
+    let app = App::open(&config, Telemetry { metrics, traces }).await?;
     background::first_keys(&app).await;
     background::start(&app);
     let public = listen(config.server.listen, "server.listen").await?;
     let ops = listen(config.server.ops_listen, "server.ops_listen").await?;
-    tracing::info!(listen = %config.server.listen, ops = %config.server.ops_listen, "serving");
+    let (address, ops_address) = (bound(&public), bound(&ops));
+    tracing::info!(listen = address, ops = ops_address, traced = app.traces.is_some(), "serving");
 
     let (stop, stopped) = watch::channel(false);
     let limits = limits(&config);
@@ -34,6 +37,9 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     stop.send_replace(true);
     let (public_done, ops_done) = tokio::join!(serving, watching);
     app.router.shutdown();
+    if let Some(traces) = &app.traces {
+        traces.flush().await;
+    }
     if public_done.is_err() || ops_done.is_err() {
         return Err(Failure::Failed("a listener panicked".into()));
     }
@@ -44,6 +50,11 @@ pub async fn run(config: Config) -> Result<(), Failure> {
 async fn listen(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|e| ConfigError(format!("{key}: {address}: {e}")).into())
+}
+
+/// Where it listens really: a configured port 0 is the system's choice.
+fn bound(listener: &TcpListener) -> String {
+    listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string())
 }
 
 fn limits(config: &Config) -> Limits {

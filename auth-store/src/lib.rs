@@ -9,6 +9,7 @@ mod errors;
 mod loads;
 mod redis;
 mod repositories;
+mod spans;
 mod tx;
 
 use std::sync::Arc;

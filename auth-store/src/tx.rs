@@ -21,6 +21,7 @@ use crate::admission::{Admission, Class};
 use crate::budget::{RetryBudget, jitter};
 use crate::errors::{Fault, Kind, Step, TxError, decide};
 use crate::loads::{LoadLimits, Loads};
+use crate::spans;
 
 const MAX_CONFLICTS: u32 = 3;
 const CONFLICT_BACKOFF: Duration = Duration::from_millis(10);
@@ -157,7 +158,7 @@ impl Tx {
                 let shard = self.router.place(call.bucket).shard;
                 match self.router.reader(shard, sticky).await {
                     Ok(conn) if conn.role() == Role::Replica => {
-                        if let Ok(value) = self.attempt(conn, call, ctx, &work).await.0 {
+                        if let Ok(value) = self.attempt((shard, conn), call, ctx, &work).await.0 {
                             return Ok(value);
                         }
                     }
@@ -175,14 +176,8 @@ impl Tx {
         call: Call,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let span = tracing::debug_span!(
-            "store",
-            otel.name = call.op.span,
-            shard.id = tracing::field::Empty,
-            bucket = call.bucket.get()
-        );
         let started = Instant::now();
-        let outcome = work.instrument(span).await;
+        let outcome = work.await;
         metrics::histogram!("tessera_store_seconds", "op" => call.op.name)
             .record(started.elapsed().as_secs_f64());
         if let Err(error) = &outcome {
@@ -214,7 +209,6 @@ impl Tx {
         let mut patience = Patience::default();
         loop {
             let shard = self.router.place(call.bucket).shard;
-            tracing::Span::current().record("shard.id", shard.get());
             let Some(inside) = self.admission.enter(shard, call.op.class) else {
                 if let Some((_, conn)) = first {
                     conn.release();
@@ -234,7 +228,7 @@ impl Tx {
                     Err(error) => return Err(StoreError::Unavailable(error.to_string())),
                 },
             };
-            let (outcome, committing) = self.attempt(conn, call, ctx, work).await;
+            let (outcome, committing) = self.attempt((shard, conn), call, ctx, work).await;
             drop(inside);
             let error = match outcome {
                 Ok(value) => return Ok(value),
@@ -317,7 +311,7 @@ impl Tx {
     /// One attempt on one connection, and whether a commit was on its way when it failed.
     async fn attempt<C, T, F>(
         &self,
-        mut conn: Conn,
+        (shard, mut conn): (ShardId, Conn),
         call: Call,
         ctx: &C,
         work: &F,
@@ -328,6 +322,7 @@ impl Tx {
         F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
     {
         let reached = Reached::default();
+        let span = spans::attempt(call, shard, conn.role());
         let limit = if call.kind == Kind::Transaction { TRANSACTION_LIMIT } else { STATEMENT_LIMIT };
         let outcome = tokio::time::timeout(limit, async {
             match call.kind {
@@ -335,9 +330,12 @@ impl Tx {
                 Kind::Read | Kind::Write => statement(&mut conn, ctx, work).await,
             }
         });
-        let outcome = outcome.await.unwrap_or_else(|_| {
+        let outcome = outcome.instrument(span.clone()).await.unwrap_or_else(|_| {
             Err(TxError::Store(StoreError::Unknown("the server did not answer".to_owned())))
         });
+        if let Err(error) = &outcome {
+            spans::failed(&span, error);
+        }
         give_back(conn, &outcome, reached.open.load(Ordering::Relaxed));
         (outcome, reached.committing.load(Ordering::Relaxed))
     }

@@ -184,7 +184,7 @@ impl Shard {
             ("role", role.to_owned()),
             ("replica", server.address.to_string()),
         ];
-        metrics::counter!("tessera_replica_used", &labels).increment(1);
+        metrics::counter!("tessera_replica_reads_total", &labels).increment(1);
     }
 
     pub(crate) fn status(&self) -> ShardStatus {

@@ -46,6 +46,7 @@ pub struct Account {
 
 impl Account {
     /// The caller's user.
+    #[tracing::instrument(level = "trace", name = "account.get", skip_all)]
     pub async fn get(&self, caller: &Principal, freshness: Freshness) -> Result<User, AccountError> {
         let mut user = self.accounts.get(caller.user_id, freshness).await.map_err(AccountError::Store)?;
         if user.is_none() && freshness != Freshness::Primary {
@@ -57,6 +58,7 @@ impl Account {
     }
 
     /// Sets or clears the display name.
+    #[tracing::instrument(level = "trace", name = "account.rename", skip_all)]
     pub async fn rename(
         &self,
         caller: TokenSubject,
@@ -80,6 +82,7 @@ impl Account {
     }
 
     /// Changes the password; all other sessions end.
+    #[tracing::instrument(level = "trace", name = "account.change_password", skip_all)]
     pub async fn change_password(
         &self,
         caller: TokenSubject,
@@ -109,6 +112,7 @@ impl Account {
     }
 
     /// Deletes the account; all sessions end, the identifiers are held for a while.
+    #[tracing::instrument(level = "trace", name = "account.delete", skip_all)]
     pub async fn delete(
         &self,
         caller: TokenSubject,

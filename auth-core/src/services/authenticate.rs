@@ -62,6 +62,7 @@ impl Authenticator {
     }
 
     /// The caller, with a session that was live on its primary within the last minute.
+    #[tracing::instrument(level = "trace", name = "authenticate", skip_all)]
     pub async fn principal(&self, token: &str) -> Result<Principal, AuthError> {
         let claims = self.claims(token)?;
         let session = self.live(claims.sid).await?;

@@ -78,6 +78,7 @@ pub struct LoginService {
 
 impl LoginService {
     /// Verifies the password and opens a session.
+    #[tracing::instrument(level = "trace", name = "login", skip_all)]
     pub async fn run(&self, request: LoginRequest) -> Result<LoggedIn, LoginError> {
         let (bucket, lookup) = self.identifiers.locate(TenantId::DEFAULT, &request.email);
         let attempt = attempt_key(bucket, &lookup, &request.client);
@@ -108,6 +109,7 @@ impl LoginService {
     }
 
     /// One hash for everybody: a missing candidate pays for it too.
+    #[tracing::instrument(level = "trace", name = "login.verify_password", skip_all)]
     async fn verify(
         &self,
         candidate: Option<Candidate>,

@@ -38,6 +38,7 @@ pub struct PasswordProof {
 
 impl PasswordProof {
     /// The version of the credential that `password` matches.
+    #[tracing::instrument(level = "trace", name = "prove_password", skip_all)]
     pub async fn run(
         &self,
         caller: TokenSubject,

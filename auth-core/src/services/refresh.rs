@@ -51,6 +51,7 @@ const STORM_WAIT: Duration = Duration::from_secs(1);
 
 impl RefreshService {
     /// Exchanges a refresh token for its successor and a fresh access token.
+    #[tracing::instrument(level = "trace", name = "refresh", skip_all)]
     pub async fn run(&self, token: &str, client: &ClientContext) -> Result<Grant, RefreshError> {
         let token = match self.codec.decode(token) {
             Ok(token) => token,

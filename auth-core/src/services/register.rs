@@ -53,6 +53,7 @@ pub struct RegisterService {
 
 impl RegisterService {
     /// Makes the account and returns its user; the same user again for a repeated idempotency key.
+    #[tracing::instrument(level = "trace", name = "register", skip_all)]
     pub async fn run(&self, request: RegisterRequest) -> Result<User, RegisterError> {
         let (bucket, lookup_hash) = self.identifiers.locate(TenantId::DEFAULT, &request.email);
         let once = request.once.as_ref().map(|key| self.bind(key, &request, &lookup_hash));
@@ -101,6 +102,7 @@ impl RegisterService {
         user.ok_or(RegisterError::EmailTaken)
     }
 
+    #[tracing::instrument(level = "trace", name = "register.hash_password", skip_all)]
     async fn build(
         &self,
         bucket: Bucket,

@@ -30,6 +30,7 @@ pub struct SessionService {
 
 impl SessionService {
     /// The caller's live sessions, the newest first.
+    #[tracing::instrument(level = "trace", name = "sessions.list", skip_all)]
     pub async fn list(
         &self,
         caller: &Principal,
@@ -40,6 +41,7 @@ impl SessionService {
     }
 
     /// Ends the caller's own session. Ending it again is no error.
+    #[tracing::instrument(level = "trace", name = "sessions.logout", skip_all)]
     pub async fn logout(&self, caller: TokenSubject) -> Result<(), SessionError> {
         let revoked = self.sessions.revoke(caller.session_id, caller.user_id, RevokeReason::Logout);
         if let Some(revoked) = revoked.await.map_err(SessionError::Store)? {
@@ -49,6 +51,7 @@ impl SessionService {
     }
 
     /// Ends one session of the caller, whose own must be live by the primary's word.
+    #[tracing::instrument(level = "trace", name = "sessions.end", skip_all)]
     pub async fn end(&self, caller: TokenSubject, session: SessionId) -> Result<(), SessionError> {
         let own = self.sessions.get(caller.session_id).await.map_err(SessionError::Store)?;
         own.filter(|own| own.user_id == caller.user_id).ok_or(SessionError::InvalidToken)?;
@@ -59,6 +62,7 @@ impl SessionService {
     }
 
     /// Ends all sessions of the caller but this one.
+    #[tracing::instrument(level = "trace", name = "sessions.end_others", skip_all)]
     pub async fn end_others(&self, caller: TokenSubject) -> Result<(), SessionError> {
         let revoked = self.sessions.revoke_others(caller.user_id, caller.session_id);
         let revoked = revoked.await.map_err(SessionError::Store)?.ok_or(SessionError::InvalidToken)?;

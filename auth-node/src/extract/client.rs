@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use auth_core::domain::{Address, ClientContext, DeviceSecret, UserAgent};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, header};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ipnet::IpNet;
@@ -73,6 +73,11 @@ impl TrustedProxies {
             }
         }
         client
+    }
+
+    /// Whether the other end of the connection is one of them.
+    pub fn sent(&self, request: &Extensions) -> bool {
+        request.get::<SocketAddr>().is_some_and(|peer| self.trusts(peer.ip().to_canonical()))
     }
 
     fn trusts(&self, ip: IpAddr) -> bool {

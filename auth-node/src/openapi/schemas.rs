@@ -127,6 +127,11 @@ fn problem() -> Value {
             "title": { "type": "string" },
             "status": { "type": "integer" },
             "detail": { "type": "string", "description": "With `malformed` and `forbidden`." },
+            "trace_id": {
+                "type": "string",
+                "pattern": "^[0-9a-f]{32}$",
+                "description": "Names the trace of this request, if it was traced. Quote it, or `X-Request-Id`, to support.",
+            },
             "errors": { "type": "array", "items": field, "description": "With `validation`." },
         },
     })

@@ -17,6 +17,9 @@ use fred::types::scripts::Script;
 use fred::types::{Builder, ConnectHandle, FromValue, Value};
 use shard_router::{Breaker, BreakerSettings, Change, Pass, Phase};
 use tokio::sync::Notify;
+use tracing::Instrument;
+
+use crate::spans;
 
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(50);
 /// A Redis that is slow to answer a healthy client's housekeeping is treated as gone.
@@ -95,7 +98,8 @@ impl Node {
         };
         let started = Instant::now();
         // The client's own timeout is the same; this one also bounds its queue.
-        let outcome = tokio::time::timeout(COMMAND_TIMEOUT, command).await;
+        let span = spans::command(op);
+        let outcome = tokio::time::timeout(COMMAND_TIMEOUT, command).instrument(span.clone()).await;
         metrics::histogram!("tessera_redis_seconds", "op" => op).record(started.elapsed().as_secs_f64());
         match outcome {
             Ok(Ok(answer)) => {
@@ -104,15 +108,18 @@ impl Node {
             }
             Ok(Err(error)) if is_elsewhere(&error) => {
                 count(op, "moved");
+                spans::unanswered(&span, "moved");
                 pass.answered();
                 self.troubled.notify_one();
             }
             Ok(Err(_)) => {
                 count(op, "error");
+                spans::unanswered(&span, "error");
                 self.failed(pass);
             }
             Err(_) => {
                 count(op, "timeout");
+                spans::unanswered(&span, "timeout");
                 self.failed(pass);
             }
         }
