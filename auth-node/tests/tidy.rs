@@ -18,6 +18,7 @@ const RULES: [(&str, Rule); 14] = [
     ("wiring", wiring),
     ("file length", file_length),
     ("no unwrap", no_unwrap),
+    ("spans take nothing", spans),
     ("protected tables", protected_tables),
     ("links", links),
     ("quoted code", quoted_code),
@@ -65,7 +66,7 @@ fn the_house_is_tidy() {
 
 #[test]
 fn every_rule_can_fail() {
-    let plants: [(&str, &str, &str); 20] = [
+    let plants: [(&str, &str, &str); 22] = [
         ("imports", "auth-core/Cargo.toml", "[dependencies]\nsqlx.workspace = true\n"),
         ("imports", "auth-core/Cargo.toml", "[dev-dependencies.axum]\nversion = \"0.8\"\n"),
         ("imports", "token-verifier/Cargo.toml", "[dependencies]\nauth-core = { path = \"../auth-core\" }\n"),
@@ -83,6 +84,12 @@ fn every_rule_can_fail() {
         ("wiring", "auth-node/src/secrets.rs", "use shard_router::Router;\n"),
         ("file length", "shard-key/src/planted.rs", &"// a line\n".repeat(MAX_LINES + 1)),
         ("no unwrap", "auth-core/src/planted.rs", "#[cfg(test)]\nmod tests;\nfn f() { g().unwrap() }\n"),
+        ("spans take nothing", "auth-core/src/planted.rs", "#[instrument]\nasync fn f(password: &str) {}\n"),
+        (
+            "spans take nothing",
+            "auth-core/src/planted.rs",
+            "#[tracing::instrument(skip_all, ret)]\nfn f() {}\n",
+        ),
         (
             "protected tables",
             "migrations/shard/9999.sql",
@@ -230,6 +237,23 @@ fn no_unwrap(tree: &Tree) -> Vec<String> {
     unwraps
         .map(|(path, number, _)| format!("{path}:{number}: .unwrap(); use expect(\"why it holds\")"))
         .collect()
+}
+
+/// What is not named does not get into a span: left to itself the attribute takes every argument, and `ret` and `err` the
+/// answer.
+fn spans(tree: &Tree) -> Vec<String> {
+    let takes = |line: &str| {
+        let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let has = |word: &str| words.contains(&word);
+        line.trim_start().starts_with("#[")
+            && has("instrument")
+            && (!has("skip_all") || ["ret", "err", "fields"].iter().any(|word| has(word)))
+    };
+    let bad = code(tree).filter(|(_, _, line)| takes(line));
+    bad.map(|(path, number, _)| {
+        format!("{path}:{number}: a span takes arguments; skip_all, and no ret or err")
+    })
+    .collect()
 }
 
 /// Partitions inherit the trigger of their table, and `meta` is what the trigger reads.

@@ -28,6 +28,7 @@ async fn bad_keys(world: Arc<World>) {
         ("TESSERA_SESSIONS__CACHE_TRUST_S", "3600", "sessions.cache_trust_s"),
         ("TESSERA_SECRETS__DIR", "/nonexistent", "secrets.dir"),
         ("TESSERA_LOG__LEVEL", "a=b=c", "log.level"),
+        ("TESSERA_TELEMETRY__OTLP_ENDPOINT", "https://collector:4318", "telemetry.otlp_endpoint"),
         ("TESSERA_REDIS__NODES", "[\"here\"]", "redis.nodes"),
     ] {
         let output = run(&world, &["serve"], &[(variable, value)]);

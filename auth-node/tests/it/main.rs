@@ -6,6 +6,7 @@ mod accounts;
 mod announced;
 mod bad_input;
 mod breakers;
+mod collector;
 mod config;
 mod coverage;
 mod drain;
@@ -15,11 +16,14 @@ mod idempotency;
 mod interop;
 mod limits;
 mod load;
+mod metrics;
 mod passwords;
 mod refresh;
 mod schemathesis;
 mod sessions;
+mod solo;
 mod tokens;
+mod tracing;
 mod world;
 
 use std::process::ExitCode;
@@ -47,10 +51,12 @@ fn main() -> ExitCode {
     idempotency::add(&mut calm);
     interop::add(&mut calm);
     load::add(&mut calm);
+    metrics::add(&mut calm);
     passwords::add(&mut calm);
     refresh::add(&mut calm);
     sessions::add(&mut calm);
     tokens::add(&mut calm);
+    tracing::add(&mut calm);
     let calm = libtest_mimic::run(&arguments, calm.trials);
 
     let mut stormy = Suite { world: &world, runtime: &runtime, trials: Vec::new() };
