@@ -9,13 +9,15 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use tracing::Instrument;
 
+use crate::app::App;
 use crate::http_metrics;
 use crate::problem::Problem;
 use crate::traces::{self, Seen};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Names the request, logs it once, measures it, and traces it if the dice say so. Never logs a value that a client sent but the id it chose.
+/// Names the request, logs it once, measures it, and traces it if the dice say so. Never logs a value that a client sent
+/// but the id it chose.
 pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     request.headers_mut().insert(REQUEST_ID, id.clone());

@@ -2,6 +2,8 @@
 //!
 //! A rule takes the whole tree as text and names its breaches. To add one: write the function, put it into [`RULES`],
 //! plant a breach in [`every_rule_can_fail`].
+#[path = "tidy/spans.rs"]
+mod spans;
 #[path = "tidy/tree.rs"]
 mod tree;
 
@@ -11,14 +13,14 @@ use tree::{Tree, anchors, code, markdown, outside_fences, read_tree, resolve, ta
 
 type Rule = fn(&Tree) -> Vec<String>;
 
-const RULES: [(&str, Rule); 14] = [
+const RULES: [(&str, Rule); 15] = [
     ("imports", imports),
     ("sql", sql),
     ("redis", redis),
     ("wiring", wiring),
     ("file length", file_length),
     ("no unwrap", no_unwrap),
-    ("spans take nothing", spans),
+    ("spans take nothing", spans::take_nothing),
     ("protected tables", protected_tables),
     ("links", links),
     ("quoted code", quoted_code),
@@ -237,23 +239,6 @@ fn no_unwrap(tree: &Tree) -> Vec<String> {
     unwraps
         .map(|(path, number, _)| format!("{path}:{number}: .unwrap(); use expect(\"why it holds\")"))
         .collect()
-}
-
-/// What is not named does not get into a span: left to itself the attribute takes every argument, and `ret` and `err` the
-/// answer.
-fn spans(tree: &Tree) -> Vec<String> {
-    let takes = |line: &str| {
-        let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
-        let has = |word: &str| words.contains(&word);
-        line.trim_start().starts_with("#[")
-            && has("instrument")
-            && (!has("skip_all") || ["ret", "err", "fields"].iter().any(|word| has(word)))
-    };
-    let bad = code(tree).filter(|(_, _, line)| takes(line));
-    bad.map(|(path, number, _)| {
-        format!("{path}:{number}: a span takes arguments; skip_all, and no ret or err")
-    })
-    .collect()
 }
 
 /// Partitions inherit the trigger of their table, and `meta` is what the trigger reads.

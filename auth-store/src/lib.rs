@@ -4,6 +4,7 @@
 //! bucket lives on is `shard-router`'s business. Start reading at `tx.rs`, the choke
 //! point of every statement.
 mod admission;
+mod attempt;
 mod budget;
 mod errors;
 mod loads;

@@ -24,8 +24,9 @@ pub(crate) fn attempt(call: Call, shard: ShardId, role: Role) -> Span {
     )
 }
 
-/// Says why an attempt did not do its work.
-pub(crate) fn failed(span: &Span, error: &TxError) {
+/// Says why an attempt did not do its work, if it did not.
+pub(crate) fn end<T>(span: &Span, outcome: &Result<T, TxError>) {
+    let Err(error) = outcome else { return };
     if span.is_disabled() {
         return;
     }

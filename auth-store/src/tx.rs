@@ -4,7 +4,7 @@
 //! not happen, and tells "did not happen" from "nobody knows". A connection goes back to its pool only from a finished attempt: a caller that is
 //! cancelled drops it, and a dropped one is closed.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use auth_core::ports::{Freshness, StoreError};
@@ -13,13 +13,14 @@ use shard_key::Bucket;
 use shard_router::{
     Conn, FencePermit, MAX_FENCE_WAIT, MAX_HOPS, Ownership, PoolError, Role, Router, ShardId,
 };
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use tracing::Instrument;
 
 use crate::StoreLimits;
 use crate::admission::{Admission, Class};
+use crate::attempt::{Reached, give_back, statement, transaction};
 use crate::budget::{RetryBudget, jitter};
-use crate::errors::{Fault, Kind, Step, TxError, decide};
+use crate::errors::{Kind, Step, TxError, decide};
 use crate::loads::{LoadLimits, Loads};
 use crate::spans;
 
@@ -178,8 +179,8 @@ impl Tx {
     ) -> Result<T, StoreError> {
         let started = Instant::now();
         let outcome = work.await;
-        metrics::histogram!("tessera_store_seconds", "op" => call.op.name)
-            .record(started.elapsed().as_secs_f64());
+        let elapsed = started.elapsed().as_secs_f64();
+        metrics::histogram!("tessera_store_seconds", "op" => call.op.name).record(elapsed);
         if let Err(error) = &outcome {
             let kind = match error {
                 StoreError::Unavailable(_) => "unavailable",
@@ -333,70 +334,10 @@ impl Tx {
         let outcome = outcome.instrument(span.clone()).await.unwrap_or_else(|_| {
             Err(TxError::Store(StoreError::Unknown("the server did not answer".to_owned())))
         });
-        if let Err(error) = &outcome {
-            spans::failed(&span, error);
-        }
+        spans::end(&span, &outcome);
         give_back(conn, &outcome, reached.open.load(Ordering::Relaxed));
         (outcome, reached.committing.load(Ordering::Relaxed))
     }
-}
-
-/// How far an attempt got. Shared with a future that may be dropped at its limit.
-#[derive(Default)]
-struct Reached {
-    /// A transaction was begun, and is not known to be over.
-    open: AtomicBool,
-    /// Its commit was on its way.
-    committing: AtomicBool,
-}
-
-/// What becomes of the connection, and what the shard's breaker is told.
-fn give_back<T>(conn: Conn, outcome: &Result<T, TxError>, is_open: bool) {
-    match outcome.as_ref().map_err(TxError::fault) {
-        Err((fault, why)) if fault.is_of_the_server() => conn.lost(&why),
-        Err((Fault::Broken, _)) => drop(conn),
-        _ if is_open => drop(conn),
-        _ => conn.release(),
-    }
-}
-
-async fn statement<C, T, F>(conn: &mut PgConnection, ctx: &C, work: &F) -> Result<T, TxError>
-where
-    C: Sync + ?Sized,
-    F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
-{
-    let (End::Keep(value) | End::Undo(value)) = work(ctx, conn).await?;
-    Ok(value)
-}
-
-async fn transaction<C, T, F>(
-    conn: &mut PgConnection,
-    ctx: &C,
-    work: &F,
-    reached: &Reached,
-) -> Result<T, TxError>
-where
-    C: Sync + ?Sized,
-    F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
-{
-    reached.open.store(true, Ordering::Relaxed);
-    let mut tx = conn.begin().await?;
-    let outcome = match work(ctx, &mut tx).await {
-        Ok(End::Keep(value)) => {
-            reached.committing.store(true, Ordering::Relaxed);
-            tx.commit().await?;
-            reached.open.store(false, Ordering::Relaxed);
-            return Ok(value);
-        }
-        Ok(End::Undo(value)) => Ok(value),
-        Err(error) if error.spares_connection() => Err(error),
-        Err(error) => return Err(error),
-    };
-    // Nothing was to be written: the answer stands whether or not the rollback arrives.
-    if tx.rollback().await.is_ok() {
-        reached.open.store(false, Ordering::Relaxed);
-    }
-    outcome
 }
 
 fn count_retry(call: Call, reason: &'static str) {
