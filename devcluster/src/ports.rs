@@ -44,6 +44,12 @@ impl PortBlock {
     }
 }
 
+/// The ports of the same block after `highest`: for a part that is added to a cluster that has this block.
+pub(crate) fn rest_of_block(highest: u16) -> impl Iterator<Item = u16> {
+    let block = highest.saturating_sub(FIRST) / SIZE;
+    highest + 1..FIRST + (block + 1) * SIZE
+}
+
 fn listen(port: u16) -> Option<TcpListener> {
     TcpListener::bind(("127.0.0.1", port)).ok()
 }
@@ -60,6 +66,14 @@ mod tests {
         let blocks: Vec<PortBlock> = claims.into_iter().map(|claim| claim.join().unwrap()).collect();
         let ports: Vec<u16> = blocks.iter().flat_map(PortBlock::ports).collect();
         assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), ports.len());
+    }
+
+    #[test]
+    fn the_rest_of_a_block_ends_with_it() {
+        let block = PortBlock::claim().unwrap();
+        let ports: Vec<u16> = block.ports().collect();
+        assert_eq!(rest_of_block(ports[20]).collect::<Vec<_>>(), ports[21..]);
+        assert_eq!(rest_of_block(*ports.last().unwrap()).count(), 0);
     }
 
     #[test]
