@@ -85,6 +85,9 @@ struct Up {
     /// Any free ports instead of the fixed ones.
     #[arg(long)]
     free_ports: bool,
+    /// Where fetched servers are kept (default: the cluster's folder).
+    #[arg(long)]
+    cache: Option<PathBuf>,
     /// The auth-node executable (default: the one beside this program).
     #[arg(long)]
     auth_node: Option<PathBuf>,
@@ -142,6 +145,9 @@ async fn start(home: &Home, options: Up) -> Result<()> {
         .fresh(options.fresh)
         .production_limits(options.production_limits)
         .progress(|line| say(line));
+    if let Some(cache) = options.cache {
+        spec = spec.cache(home_at(&cache)?.root());
+    }
     if nodes > 0 {
         spec = spec.auth_node(options.auth_node.map_or_else(beside_us, Ok)?);
     }
