@@ -158,30 +158,37 @@ impl Chart {
     }
 
     fn top(&self) -> f64 {
-        if self.marks.is_empty() { TOP } else { TOP + 2.0 * NAMES }
+        TOP + f64::from(self.rows().into_iter().max().map_or(0, |row| row + 1)) * NAMES
     }
 
     fn depth(&self) -> f64 {
         self.height - self.top() - BOTTOM
     }
 
+    /// In which row, from the bottom up, the name of each mark stands.
+    fn rows(&self) -> Vec<u8> {
+        let mut before = (f64::NEG_INFINITY, 1);
+        let row = |mark: &Mark| {
+            let left = self.x(mark.span.0);
+            let near = left - before.0 < NAME_WIDTH;
+            before = (left, if near { 1 - before.1 } else { 0 });
+            before.1
+        };
+        self.marks.iter().map(row).collect()
+    }
+
     fn marks(&self, out: &mut String) {
-        let (mut before, mut row) = (f64::NEG_INFINITY, 1.0);
-        for Mark { span: (from, until), name } in &self.marks {
-            let (left, right) = (self.x(*from), self.x(*until).min(WIDTH - RIGHT));
+        let top = self.top();
+        for (Mark { span: (from, until), name }, row) in self.marks.iter().zip(self.rows()) {
+            let (left, right) = (self.x(*from), self.x(*until));
             let width = (right - left).max(THIN);
-            let near = left - before < NAME_WIDTH;
-            row = if near { 1.0 - row } else { 1.0 };
-            before = left;
             let _ = write!(
                 out,
-                "<rect class=\"mark\" x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{:.1}\"/>\
+                "<rect class=\"mark\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{:.1}\"/>\
                  <text class=\"name\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{name}</text>",
-                left.min(right - THIN),
-                self.top(),
                 self.depth(),
                 left + width / 2.0,
-                TOP + (row + 1.0) * NAMES - 5.0
+                top - 4.0 - f64::from(row) * NAMES
             );
         }
     }
@@ -294,6 +301,26 @@ mod tests {
             assert!((2..=10).contains(&ticks.len()), "{end}: {ticks:?}");
             assert!(ticks.iter().all(|(at, _)| *at <= end), "{end}: {ticks:?}");
         }
+    }
+
+    #[test]
+    fn names_of_near_marks_stand_above_each_other_and_take_room_only_then() {
+        let chart = |moments: &[f64]| Chart {
+            height: 200.0,
+            x_end: 100.0,
+            x_ticks: Vec::new(),
+            scale: Scale::Linear,
+            format: |value| value.to_string(),
+            lines: Vec::new(),
+            bars: Vec::new(),
+            dots: Vec::new(),
+            marks: moments.iter().map(|at| Mark { span: (*at, *at), name: "1".to_owned() }).collect(),
+            tips: Vec::new(),
+            label: String::new(),
+        };
+        assert_eq!(chart(&[10.0, 11.0, 12.0, 50.0]).rows(), [0, 1, 0, 0]);
+        let tops = [&[] as &[f64], &[10.0, 50.0], &[10.0, 11.0]].map(|moments| chart(moments).top());
+        assert_eq!(tops, [TOP, TOP + NAMES, TOP + 2.0 * NAMES]);
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Page<'_> {
         out.push_str(&self.every_request());
         for call in self.tally.series.keys().map(|series| series.call) {
             let _ = write!(out, "<h3>{call}</h3>");
-            out.push_str(&self.latency_chart(140.0, call, &|series| series.call == call));
+            out.push_str(&self.latency_chart(150.0, call, &|series| series.call == call));
         }
         out
     }
