@@ -18,9 +18,13 @@ use crate::state::State;
 const LIMIT: Duration = Duration::from_secs(30);
 const ORDINARY_WEIGHT: u32 = 1;
 
-/// Writes every shard's addresses into the directory; repeated after a promotion.
-pub(crate) async fn register_shards(site: &Site, state: &State) -> Result<()> {
-    let shards = state.primaries.keys().map(|shard| new_shard(state, *shard)).collect::<Result<Vec<_>>>()?;
+/// Writes the addresses of these shards into the directory; repeated after a promotion.
+pub(crate) async fn register_shards(
+    site: &Site,
+    state: &State,
+    shards: impl IntoIterator<Item = u16>,
+) -> Result<()> {
+    let shards = shards.into_iter().map(|shard| new_shard(state, shard)).collect::<Result<Vec<_>>>()?;
     directory::register_shards(&client(site, state)?, &shards)
         .await
         .could_not("write the shards into the directory")

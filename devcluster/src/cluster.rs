@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::control::{self, Stop};
 use crate::error::{Context, Error, Result};
+use crate::grow;
 use crate::guard::{self, Guard};
 use crate::home::Home;
 use crate::launch::{prepare, start_all};
@@ -177,6 +178,11 @@ impl Cluster {
     /// The same, whatever the replica lacks: its shard is in quarantine afterwards.
     pub async fn promote_by_force(&self, name: &str) -> Result<String> {
         promote::promote(&self.home, name, Promotion::Forced).await
+    }
+
+    /// Starts one more shard, empty and unknown to the directory; its number.
+    pub async fn add_shard(&self) -> Result<u16> {
+        grow::add_shard(&self.home).await
     }
 
     /// Empties all of Redis.

@@ -120,10 +120,18 @@ pub fn stop_all(home: &Home, how: Stop) -> Result<()> {
     let (ask, limit) =
         if gently { (Signal::SIGINT, SERVER_STOP_LIMIT) } else { (Signal::SIGQUIT, SHARP_LIMIT) };
     left.extend(end(&postgres, ask, limit));
-    if !left.is_empty() {
-        return Err(Error::new(format!("{} did not go away", left.join(", "))));
-    }
+    all_gone(&left)?;
     remove(&home.state_file())
+}
+
+/// Ends PostgreSQL servers whose start went wrong.
+pub(crate) fn stop_parts<'a>(parts: impl Iterator<Item = &'a PartState>) -> Result<()> {
+    let parts: Vec<&PartState> = parts.filter(|part| part.is_alive()).collect();
+    all_gone(&end(&parts, Signal::SIGQUIT, SHARP_LIMIT))
+}
+
+fn all_gone(left: &[String]) -> Result<()> {
+    if left.is_empty() { Ok(()) } else { Err(Error::new(format!("{} did not go away", left.join(", ")))) }
 }
 
 /// Asks all, waits for all, kills the rest; names those that survive even that.

@@ -42,7 +42,8 @@ impl Home {
         self.root.join("cluster.lock")
     }
 
-    /// Which part is each shard's primary, where a promotion changed it; outlives the processes as the data does.
+    /// Which part is each shard's primary, once a promotion or a new shard changed that; outlives the processes as the
+    /// data does.
     pub(crate) fn primaries_file(&self) -> PathBuf {
         self.root.join("primaries.json")
     }

@@ -1,5 +1,6 @@
 //! From a spec to a running cluster: servers first, then migrations and placement, then nodes.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 
 use futures::future::{try_join, try_join_all};
@@ -45,8 +46,9 @@ pub(crate) fn prepare(spec: &ClusterSpec, home: &Home) -> Result<std::result::Re
     if spec.fresh {
         home.wipe()?;
     }
+    let kept = state::kept_primaries(home)?;
     let block = (spec.ports == Ports::Free).then(PortBlock::claim).transpose()?;
-    let parts = plan(spec, block.as_ref())?;
+    let parts = plan(&with_added_shards(spec, &kept), block.as_ref())?;
     check_ports_free(&parts)?;
     let cache = spec.cache.clone().unwrap_or_else(|| home.root().to_path_buf());
     spec.tell("looking for PostgreSQL and Redis");
@@ -54,12 +56,13 @@ pub(crate) fn prepare(spec: &ClusterSpec, home: &Home) -> Result<std::result::Re
     tell_servers(spec, &servers);
     home.prepare(account.as_ref())?;
     secrets::create_missing(&home.secrets())?;
-    let primaries = primaries(spec, home, &parts)?;
+    let primaries = primaries(kept, &parts)?;
     let part = |part: &Part| PartState { part: part.clone(), argv: Vec::new(), process: None };
     let state = State {
         servers,
         account,
         replicas: spec.replicas,
+        ports: spec.ports,
         auth_node: spec.auth_node.as_ref().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())),
         primaries,
         stopping: false,
@@ -81,7 +84,7 @@ pub(crate) async fn start_all(spec: &ClusterSpec, prepared: &Prepared) -> Result
     let Some(first) = nodes.first() else { return Ok(()) };
     spec.tell("migrating the databases and placing the buckets");
     node::migrate(site, first).await?;
-    bootstrap::register_shards(site, state).await?;
+    bootstrap::register_shards(site, state, state.primaries.keys().copied()).await?;
     node::migrate(site, first).await?;
     bootstrap::assign_buckets(site, state).await?;
     try_join_all(nodes.into_iter().map(|part| async move {
@@ -98,20 +101,25 @@ async fn start_postgres(spec: &ClusterSpec, site: &Site, state: &State) -> Resul
     let primaries = state.parts.iter().map(|p| &p.part).filter(|part| state.is_primary(part));
     let groups = primaries.map(|primary| async move {
         let replicas = state.siblings(primary);
-        postgres::create_primary(site, primary).await?;
-        let process = postgres::start(site, primary, &Role::Primary { replicas: &replicas })?;
-        postgres::wait_ready(site, primary, &process).await?;
-        postgres::admin::set_up_primary(site, primary, &replicas).await?;
-        spec.tell(&format!("{} is ready", primary.name));
-        try_join_all(replicas.iter().map(|replica| start_replica(site, replica, primary))).await?;
-        postgres::wait_streaming(site, primary, &replicas).await?;
-        if !replicas.is_empty() {
-            spec.tell(&format!("{} streams to {}", primary.name, names(&replicas)));
+        start_group(site, primary, &replicas).await?;
+        match replicas.is_empty() {
+            true => spec.tell(&format!("{} is ready", primary.name)),
+            false => spec.tell(&format!("{} is ready and streams to {}", primary.name, names(&replicas))),
         }
         Ok::<(), Error>(())
     });
     try_join_all(groups).await?;
     Ok(())
+}
+
+/// Makes, starts and waits for a primary and the replicas that follow it.
+pub(crate) async fn start_group(site: &Site, primary: &Part, replicas: &[Part]) -> Result<()> {
+    postgres::create_primary(site, primary).await?;
+    let process = postgres::start(site, primary, &Role::Primary { replicas })?;
+    postgres::wait_ready(site, primary, &process).await?;
+    postgres::admin::set_up_primary(site, primary, replicas).await?;
+    try_join_all(replicas.iter().map(|replica| start_replica(site, replica, primary))).await?;
+    postgres::wait_streaming(site, primary, replicas).await
 }
 
 /// Makes, starts and waits for one replica.
@@ -142,18 +150,20 @@ fn tell_servers(spec: &ClusterSpec, servers: &Servers) {
     spec.tell(&format!("{} {redis_version}", redis.display()));
 }
 
+/// The spec with the shards that `add-shard` gave this data since.
+fn with_added_shards(spec: &ClusterSpec, kept: &BTreeMap<u16, String>) -> ClusterSpec {
+    let last = kept.keys().next_back().copied().unwrap_or_default();
+    spec.clone().shards(spec.shards.max(last))
+}
+
 /// Each shard's primary: the first one, unless a promotion changed that while this data was in use.
-fn primaries(
-    spec: &ClusterSpec,
-    home: &Home,
-    parts: &[Part],
-) -> Result<std::collections::BTreeMap<u16, String>> {
-    let mut primaries: std::collections::BTreeMap<u16, String> =
-        (1..=spec.shards).map(|shard| (shard, Kind::ShardPrimary { shard }.name())).collect();
-    for (shard, name) in state::kept_primaries(home)? {
-        if !primaries.contains_key(&shard) {
-            continue;
-        }
+fn primaries(kept: BTreeMap<u16, String>, parts: &[Part]) -> Result<BTreeMap<u16, String>> {
+    let first = parts.iter().filter_map(|part| match part.kind {
+        Kind::ShardPrimary { shard } => Some((shard, part.name.clone())),
+        _ => None,
+    });
+    let mut primaries: BTreeMap<u16, String> = first.collect();
+    for (shard, name) in kept {
         if !parts.iter().any(|part| part.name == name) {
             return Err(Error::new(format!(
                 "{name} was promoted and holds the data of shard {shard}: keep it (REPLICAS), or use FRESH=1"
@@ -164,7 +174,8 @@ fn primaries(
     Ok(primaries)
 }
 
-fn lock_start(home: &Home) -> Result<File> {
+/// Held by whoever starts parts of a whole cluster: one at a time.
+pub(crate) fn lock_start(home: &Home) -> Result<File> {
     let path = home.root().join("start.lock");
     let file = File::create(&path).could_not(format_args!("create {}", path.display()))?;
     file.try_lock().map_err(|_| {

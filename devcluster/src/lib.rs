@@ -22,6 +22,7 @@ mod bootstrap;
 mod cluster;
 pub mod control;
 mod error;
+mod grow;
 mod guard;
 mod home;
 mod launch;
@@ -41,6 +42,7 @@ pub mod up;
 
 pub use cluster::{Cluster, Node};
 pub use error::{Error, Result};
+pub use grow::add_shard;
 pub use guard::run as run_guard;
 pub use home::Home;
 pub use plan::{Kind, Part};

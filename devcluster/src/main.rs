@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use devcluster::control::{self, Stop};
 use devcluster::up::{home_at, say, table, up};
 use devcluster::{
-    ClusterSpec, Error, Home, Ports, Promotion, Result, ServerChoice, promote, run_guard, state,
+    ClusterSpec, Error, Home, Ports, Promotion, Result, ServerChoice, add_shard, promote, run_guard, state,
 };
 
 #[derive(Parser)]
@@ -43,6 +43,8 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Start one more shard, empty; `shardctl add-shard` then makes it known to the directory.
+    AddShard,
     /// Print a part's log.
     Logs { name: String },
     /// End the cluster when standard input closes (for test clusters).
@@ -83,6 +85,9 @@ struct Up {
     /// Any free ports instead of the fixed ones.
     #[arg(long)]
     free_ports: bool,
+    /// Where fetched servers are kept (default: the cluster's folder).
+    #[arg(long)]
+    cache: Option<PathBuf>,
     /// The auth-node executable (default: the one beside this program).
     #[arg(long)]
     auth_node: Option<PathBuf>,
@@ -122,6 +127,7 @@ async fn run(cli: Cli) -> Result<()> {
             say(format_args!("{} is the primary now", promote(&home, &name, how).await?));
             Ok(())
         }
+        Command::AddShard => grow(&home).await,
         Command::Logs { name } => logs(&home, &name),
         Command::Guard { temporary } => run_guard(&home, temporary),
     }
@@ -139,10 +145,28 @@ async fn start(home: &Home, options: Up) -> Result<()> {
         .fresh(options.fresh)
         .production_limits(options.production_limits)
         .progress(|line| say(line));
+    if let Some(cache) = options.cache {
+        spec = spec.cache(home_at(&cache)?.root());
+    }
     if nodes > 0 {
         spec = spec.auth_node(options.auth_node.map_or_else(beside_us, Ok)?);
     }
     up(&spec, home, options.detach).await.map(|_| ())
+}
+
+/// Starts the shard and says how it becomes known.
+async fn grow(home: &Home) -> Result<()> {
+    let shard = add_shard(home).await?;
+    let state = state::require(home)?;
+    say(table(&state).trim_end());
+    let primary = &state.primary(shard)?.part;
+    let replicas = state.siblings(primary);
+    let replicas: Vec<String> = replicas.iter().map(|part| format!("127.0.0.1:{}", part.port)).collect();
+    let replicas =
+        if replicas.is_empty() { String::new() } else { format!(",replicas={}", replicas.join(",")) };
+    say(format_args!("\nshard {shard} runs; it is empty, and no node knows it before"));
+    say(format_args!("shardctl add-shard {shard}=127.0.0.1:{}{replicas}", primary.port));
+    Ok(())
 }
 
 fn beside_us() -> Result<PathBuf> {

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::ports::PortBlock;
+use crate::ports::{PortBlock, rest_of_block};
 use crate::spec::ClusterSpec;
 
 const DIRECTORY_PORT: u16 = 5600;
@@ -123,11 +123,27 @@ pub(crate) fn plan(spec: &ClusterSpec, block: Option<&PortBlock>) -> Result<Vec<
     kinds(spec).into_iter().map(place).collect()
 }
 
-fn kinds(spec: &ClusterSpec) -> Vec<Kind> {
-    let shard = |shard| {
-        let replicas = (1..=spec.replicas).map(move |replica| Kind::ShardReplica { shard, replica });
-        std::iter::once(Kind::ShardPrimary { shard }).chain(replicas)
+/// The parts of one more shard, the primary first; after the `highest` port in use, or on the fixed ports.
+pub(crate) fn plan_shard(shard: u16, replicas: u16, highest: Option<u16>) -> Result<Vec<Part>> {
+    if shard > MOST_SHARDS {
+        return Err(Error::new(format!("a local cluster has at most {MOST_SHARDS} shards")));
+    }
+    let mut free = highest.map(rest_of_block);
+    let mut next = |kind: Kind| match free.as_mut() {
+        None => Ok(kind.fixed_ports().0),
+        Some(ports) => ports.next().ok_or_else(|| Error::new("the block of ports is full")),
     };
+    let place = |kind: Kind| Ok(Part { name: kind.name(), kind, port: next(kind)?, second_port: None });
+    shard_kinds(shard, replicas).map(place).collect()
+}
+
+fn shard_kinds(shard: u16, replicas: u16) -> impl Iterator<Item = Kind> {
+    let replicas = (1..=replicas).map(move |replica| Kind::ShardReplica { shard, replica });
+    std::iter::once(Kind::ShardPrimary { shard }).chain(replicas)
+}
+
+fn kinds(spec: &ClusterSpec) -> Vec<Kind> {
+    let shard = |shard| shard_kinds(shard, spec.replicas);
     let redis = if spec.redis { REDIS_MASTERS * 2 } else { 0 };
     let mut kinds = vec![Kind::Directory];
     kinds.extend((1..=spec.shards).flat_map(shard));
@@ -205,6 +221,14 @@ mod tests {
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), 15 + 8);
+    }
+
+    #[test]
+    fn one_more_shard_has_the_agreed_ports_or_the_next_free_ones() {
+        let ports = |highest| plan_shard(4, 2, highest).unwrap().iter().map(|p| p.port).collect::<Vec<_>>();
+        assert_eq!(ports(None), [5604, 5614, 5624]);
+        assert_eq!(ports(Some(20_023)), [20_024, 20_025, 20_026]);
+        assert!(plan_shard(10, 1, None).is_err());
     }
 
     #[test]

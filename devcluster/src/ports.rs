@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 /// Below the ephemeral ranges of Linux and macOS: no outgoing connection takes one of these meanwhile.
 const FIRST: u16 = 20_000;
 /// More than the largest cluster needs.
-const SIZE: u16 = 240;
-const BLOCKS: u16 = 50;
+const SIZE: u16 = 360;
+const BLOCKS: u16 = 33;
 /// The last ones of each block are for servers that a test starts beside the cluster.
 const SPARE: u16 = 120;
 
@@ -54,6 +54,12 @@ impl PortBlock {
     }
 }
 
+/// The ports of the same block after `highest`: for a part that is added to a cluster that has this block.
+pub(crate) fn rest_of_block(highest: u16) -> impl Iterator<Item = u16> {
+    let block = highest.saturating_sub(FIRST) / SIZE;
+    highest + 1..FIRST + (block + 1) * SIZE - SPARE
+}
+
 fn listen(port: u16) -> Option<TcpListener> {
     TcpListener::bind(("127.0.0.1", port)).ok()
 }
@@ -79,6 +85,14 @@ mod tests {
         assert_eq!(spares.len(), usize::from(SPARE));
         assert!(block.ports().all(|port| !spares.contains(&port)));
         assert!(spares.iter().all(|port| listen(*port).is_some()));
+    }
+
+    #[test]
+    fn the_rest_of_a_block_ends_with_it() {
+        let block = PortBlock::claim().unwrap();
+        let ports: Vec<u16> = block.ports().collect();
+        assert_eq!(rest_of_block(ports[20]).collect::<Vec<_>>(), ports[21..]);
+        assert_eq!(rest_of_block(*ports.last().unwrap()).count(), 0);
     }
 
     #[test]

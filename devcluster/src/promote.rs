@@ -141,10 +141,11 @@ async fn settle(site: &Site, state: &State, primary: &Part) -> Result<()> {
             admin::reload(site, replica).await?;
         }
     }
-    if has_directory(state) {
-        bootstrap::register_shards(site, state).await?;
+    match primary.kind.shard() {
+        // Only this one: another may have been added, and lacks its schema yet.
+        Some(shard) if has_directory(state) => bootstrap::register_shards(site, state, [shard]).await,
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Without nodes nothing was migrated, so there is no directory to tell.

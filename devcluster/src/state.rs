@@ -13,6 +13,7 @@ use crate::home::Home;
 use crate::plan::Part;
 use crate::process::ProcessId;
 use crate::servers::Servers;
+use crate::spec::Ports;
 
 /// The whole cluster as it was last seen.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub struct State {
     pub account: Option<Account>,
     /// Replicas of each shard; two or more are synchronous.
     pub replicas: u16,
+    /// How its ports were chosen.
+    #[serde(default)]
+    pub ports: Ports,
     /// The nodes' executable.
     pub auth_node: Option<PathBuf>,
     /// Which part is each shard's primary.
@@ -145,7 +149,7 @@ pub(crate) fn set_process(
     Ok(())
 }
 
-/// Which part a promotion made each shard's primary, from the last time this data ran.
+/// The shards of this data and each one's primary, as far as `add-shard` or a promotion made them other than planned.
 pub(crate) fn kept_primaries(home: &Home) -> Result<BTreeMap<u16, String>> {
     Ok(read_json(&home.primaries_file())?.unwrap_or_default())
 }

@@ -1,7 +1,9 @@
 //! Clusters of real processes: what a test may do to one, and that nothing of it is left behind.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -171,4 +173,32 @@ async fn nothing_is_left_when_a_test_is_killed() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(!home.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_is_added_to_a_running_cluster_and_known_to_the_next_one_with_its_data() {
+    let folder = tempfile::Builder::new().permissions(Permissions::from_mode(0o711)).tempdir().unwrap();
+    let cluster = one_shard().home(folder.path()).start().await.unwrap();
+    let before = processes(&cluster);
+    assert_eq!(cluster.add_shard().await.unwrap(), 2);
+    let names = |cluster: &Cluster| {
+        cluster.state().unwrap().parts.into_iter().map(|part| part.part.name).collect::<Vec<_>>()
+    };
+    let all = ["directory", PRIMARY, FIRST, "shard-2-primary", "shard-2-replica-1"];
+    assert_eq!(names(&cluster), all);
+    assert_eq!(processes(&cluster)[..before.len()], before, "the others were left alone");
+    let mut connection = PgConnection::connect(&cluster.shard_primary_dsn(2).unwrap()).await.unwrap();
+    query("CREATE TABLE public.kept (number int)").execute(&mut connection).await.unwrap();
+    insert(&mut connection, 1).await;
+    wait_replicated(&cluster, "shard-2-replica-1", 1).await;
+    cluster.kill("shard-2-primary").await.unwrap();
+    cluster.start("shard-2-primary").await.unwrap();
+    let started = processes(&cluster);
+    cluster.stop().await.unwrap();
+    assert!(started.len() == all.len() && started.iter().all(|process| !process.is_alive()));
+
+    let again = one_shard().home(folder.path()).start().await.unwrap();
+    assert_eq!(names(&again), all);
+    assert_eq!(count(&again, "shard-2-replica-1").await, 1);
+    again.stop().await.unwrap();
 }

@@ -8,6 +8,7 @@ pub mod closed;
 pub mod histogram;
 pub mod journeys;
 pub mod machine;
+pub mod marks;
 pub mod open;
 pub mod record;
 pub mod report;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 use loadtest::api::Site;
+use loadtest::marks;
 use loadtest::open::{self, Mix};
 use loadtest::record::Recorder;
 use loadtest::report::{self, Facts, Kind};
@@ -56,6 +57,10 @@ struct Common {
     /// Exit with 1 if more requests failed or were dropped than this.
     #[arg(long)]
     max_errors: Option<u64>,
+    /// What happened meanwhile, to be drawn over the plots: lines `UNIX_MILLIS<TAB>LABEL`, or `FROM-UNTIL<TAB>LABEL`
+    /// for a span. Read when the run ends.
+    #[arg(long)]
+    marks: Option<PathBuf>,
     /// Where the HTML file goes.
     #[arg(long, default_value = ".tessera/reports")]
     reports: PathBuf,
@@ -135,12 +140,13 @@ async fn run_journeys(arguments: JourneysArgs) -> Result<ExitCode, String> {
     let plan = closed::Plan { users, length, journeys, refreshes, most_requests: common.max_requests };
     let target = checked(&common).await?;
     let watch = Watch::start(&target);
-    let site = Arc::new(Site::new(target, Recorder::new(length), &run_id()));
+    let site = Arc::new(Site::new(target, Recorder::new(), &run_id()));
     let counted = closed::run(Arc::clone(&site), &plan).await?;
     let tally = site.recorder.tally();
     if counted != tally.lateness.len() {
         eprintln!("goose counted {counted} requests, we {}", tally.lateness.len());
     }
+    let length = length.min(watch.start.elapsed());
     finish(&common, watch.facts(length, Kind::Closed { users }), &tally)
 }
 
@@ -152,13 +158,13 @@ async fn run_open(arguments: OpenArgs) -> Result<ExitCode, String> {
     let plan = open::Plan { rate_per_s: rate, length, arrivals, mix, in_flight, most_requests, seed };
     let target = checked(&common).await?;
     eprintln!("signing up {in_flight} people …");
-    let site = Arc::new(Site::new(target, Recorder::new(length), &run_id()));
+    let site = Arc::new(Site::new(target, Recorder::new(), &run_id()));
     let crowd = open::gather(&site, in_flight).await?;
-    let site = Arc::into_inner(site).expect("everybody is signed up").restart(Recorder::new(length));
+    let site = Arc::into_inner(site).expect("everybody is signed up").restart(Recorder::new());
     eprintln!("{rate}/s for {} s …", common.time);
     let watch = Watch::start(&site.target);
     let site = Arc::new(site);
-    open::run(Arc::clone(&site), crowd, &plan).await?;
+    let length = open::run(Arc::clone(&site), crowd, &plan).await?;
     let kind = Kind::Open { rate_per_s: rate, in_flight };
     finish(&common, watch.facts(length, kind), &site.recorder.tally())
 }
@@ -206,11 +212,19 @@ impl Watch {
             cores: machine::cores(),
             generator_cpu: machine::cpu_used().saturating_sub(self.cpu),
             kind,
+            marks: Vec::new(),
         }
     }
 }
 
-fn finish(common: &Common, facts: Facts, tally: &loadtest::record::Tally) -> Result<ExitCode, String> {
+fn finish(common: &Common, mut facts: Facts, tally: &loadtest::record::Tally) -> Result<ExitCode, String> {
+    if let Some(file) = &common.marks {
+        match marks::read(file, facts.begun) {
+            Ok(marks) => facts.marks = marks,
+            // The run is worth its report without them.
+            Err(reason) => eprintln!("loadtest: {}: {reason}", file.display()),
+        }
+    }
     let file = save(&common.reports, &facts, &report::html(&facts, tally));
     let file = file.map_err(|error| format!("{}: {error}", common.reports.display()))?;
     // Whoever reads only the first lines is no error.

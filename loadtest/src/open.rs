@@ -142,8 +142,9 @@ async fn newcomer(site: &Site, client: reqwest::Client) -> Result<Person, String
     Err("the target does not let people sign up and log in".to_owned())
 }
 
-/// Runs the plan with these people; what happened is in the site's recorder, whose start is the schedule's.
-pub async fn run(site: Arc<Site>, crowd: Crowd, plan: &Plan) -> Result<(), String> {
+/// Runs the plan with these people; what happened is in the site's recorder, whose start is the schedule's. Returns for
+/// how long requests were due: less than planned if a signal or their number ended the run.
+pub async fn run(site: Arc<Site>, crowd: Crowd, plan: &Plan) -> Result<Duration, String> {
     let client = target::client().pool_max_idle_per_host(plan.in_flight).build();
     let client = client.map_err(|error| error.to_string())?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -163,12 +164,13 @@ pub async fn run(site: Arc<Site>, crowd: Crowd, plan: &Plan) -> Result<(), Strin
             ended.await
         }
     };
-    joined.map_err(|error| error.to_string())?.map_err(|_| "the dispatcher panicked".to_owned())?;
+    let length =
+        joined.map_err(|error| error.to_string())?.map_err(|_| "the dispatcher panicked".to_owned())?;
     let limit = Instant::now() + target::ANSWER_LIMIT + Duration::from_secs(1);
     while state.in_flight.load(Ordering::Acquire) > 0 && Instant::now() < limit {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    Ok(())
+    Ok(length)
 }
 
 struct Running {
@@ -178,15 +180,22 @@ struct Running {
     in_flight: AtomicU64,
 }
 
-fn dispatch(state: &Arc<Running>, plan: &Plan, stop: &AtomicBool, runtime: &tokio::runtime::Handle) {
+fn dispatch(
+    state: &Arc<Running>,
+    plan: &Plan,
+    stop: &AtomicBool,
+    runtime: &tokio::runtime::Handle,
+) -> Duration {
     let recorder: &Recorder = &state.site.recorder;
     let mut random = Random::new(plan.seed.wrapping_add(1));
     let schedule = Schedule::new(plan.arrivals, plan.rate_per_s, plan.length, plan.most_requests, plan.seed);
+    let (mut arrived, mut latest) = (0, Duration::ZERO);
     for at in schedule {
         let due = recorder.start() + at;
         if !sleep_until(due, stop) {
-            return;
+            return recorder.start().elapsed().min(plan.length);
         }
+        (arrived, latest) = (arrived + 1, at);
         let call = plan.mix.draw(&mut random);
         let Some(person) = state.crowd.take() else {
             recorder.arrived(due, false, state.in_flight.load(Ordering::Relaxed));
@@ -196,6 +205,7 @@ fn dispatch(state: &Arc<Running>, plan: &Plan, stop: &AtomicBool, runtime: &toki
         recorder.arrived(due, true, in_flight);
         runtime.spawn(serve(Arc::clone(state), person, call, due));
     }
+    if arrived == plan.most_requests { latest } else { plan.length }
 }
 
 /// Whether to go on.

@@ -5,11 +5,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::histogram::Histogram;
-use crate::target::ANSWER_LIMIT;
 
-/// A plot has at most so many points.
-const SLICES: u32 = 120;
+/// A plot has at most so many points; when a run gets longer, its slices become twice as wide.
+const SLICES: usize = 180;
 const SHORTEST_SLICE: Duration = Duration::from_secs(1);
+/// An end that is later than this is counted as if it came then.
+const LONGEST_RUN: Duration = Duration::from_secs(2 * 3_600);
+/// Requests of which every single one is remembered, from the first on.
+const REMEMBERED: usize = 1_000_000;
 
 /// Which line of the tables a request belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,6 +113,45 @@ pub struct Slice {
     pub in_flight: u64,
 }
 
+impl Slice {
+    fn merge(&mut self, later: &Self) {
+        self.due += later.due;
+        self.dropped += later.dropped;
+        self.good += later.good;
+        later.errors.iter().for_each(|(outcome, n)| *self.errors.entry(*outcome).or_default() += n);
+        later.latency.iter().for_each(|(series, more)| {
+            self.latency.entry(*series).or_default().merge(more);
+        });
+        self.in_flight = self.in_flight.max(later.in_flight);
+    }
+}
+
+/// One request, as it is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// When it was due, in µs since the start.
+    pub due_us: u64,
+    /// From then to its end, in µs.
+    pub latency_us: u32,
+    /// What was asked for.
+    pub call: &'static str,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Request {
+    /// Whether it was on its way at any time from `from` to `until`.
+    pub fn meets(&self, from: Duration, until: Duration) -> bool {
+        let due = Duration::from_micros(self.due_us);
+        due <= until && due + self.latency() >= from
+    }
+
+    /// From when it was due to its end.
+    pub fn latency(&self) -> Duration {
+        Duration::from_micros(self.latency_us.into())
+    }
+}
+
 /// Everything that was counted.
 #[derive(Debug, Clone)]
 pub struct Tally {
@@ -121,9 +163,25 @@ pub struct Tally {
     pub series: BTreeMap<Series, Totals>,
     /// How late requests were sent after they were due, of all.
     pub lateness: Histogram,
+    /// Every request in the order of its end; of a very long run, the first ones.
+    pub requests: Vec<Request>,
 }
 
 impl Tally {
+    /// Two slices become one.
+    fn widen(&mut self) {
+        self.slice *= 2;
+        let pairs = std::mem::take(&mut self.slices);
+        self.slices = pairs
+            .chunks(2)
+            .map(|pair| {
+                let mut merged = pair[0].clone();
+                pair[1..].iter().for_each(|later| merged.merge(later));
+                merged
+            })
+            .collect();
+    }
+
     /// All calls together.
     pub fn total(&self) -> Totals {
         let mut total = Totals::default();
@@ -156,19 +214,26 @@ impl Tally {
 #[derive(Debug)]
 pub struct Recorder {
     start: Instant,
-    most_slices: usize,
     tally: Mutex<Tally>,
 }
 
+impl Default for Recorder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Recorder {
-    /// For a run of this length that starts now.
-    pub fn new(length: Duration) -> Self {
-        let slice = (length / SLICES).max(SHORTEST_SLICE);
-        // The last answers may come after the end.
-        let most = (length + ANSWER_LIMIT).as_secs_f64() / slice.as_secs_f64();
-        let tally =
-            Tally { slice, slices: Vec::new(), series: BTreeMap::new(), lateness: Histogram::default() };
-        Self { start: Instant::now(), most_slices: most as usize + 2, tally: Mutex::new(tally) }
+    /// For a run that starts now.
+    pub fn new() -> Self {
+        let tally = Tally {
+            slice: SHORTEST_SLICE,
+            slices: Vec::new(),
+            series: BTreeMap::new(),
+            lateness: Histogram::default(),
+            requests: Vec::new(),
+        };
+        Self { start: Instant::now(), tally: Mutex::new(tally) }
     }
 
     /// When the run began.
@@ -181,6 +246,7 @@ impl Recorder {
         let mut tally = self.lock();
         let latency = sample.ended.saturating_duration_since(sample.due);
         tally.lateness.record(sample.sent.saturating_duration_since(sample.due));
+        self.remember(&mut tally, sample, latency);
         let totals = tally.series.entry(sample.series).or_default();
         if sample.outcome == Outcome::Good {
             totals.latency.record(latency);
@@ -217,9 +283,24 @@ impl Recorder {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn remember(&self, tally: &mut Tally, sample: &Sample, latency: Duration) {
+        if tally.requests.len() < REMEMBERED {
+            let due = sample.due.saturating_duration_since(self.start);
+            tally.requests.push(Request {
+                due_us: u64::try_from(due.as_micros()).unwrap_or(u64::MAX),
+                latency_us: u32::try_from(latency.as_micros()).unwrap_or(u32::MAX),
+                call: sample.series.call,
+                outcome: sample.outcome,
+            });
+        }
+    }
+
     fn slice_at<'a>(&self, tally: &'a mut Tally, at: Instant) -> &'a mut Slice {
-        let since = at.saturating_duration_since(self.start).as_secs_f64();
-        let index = ((since / tally.slice.as_secs_f64()) as usize).min(self.most_slices - 1);
+        let since = at.saturating_duration_since(self.start).min(LONGEST_RUN).as_secs_f64();
+        while since >= tally.slice.as_secs_f64() * SLICES as f64 {
+            tally.widen();
+        }
+        let index = (since / tally.slice.as_secs_f64()) as usize;
         if index >= tally.slices.len() {
             tally.slices.resize_with(index + 1, Slice::default);
         }
@@ -241,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_late_start_is_part_of_the_latency_and_not_of_the_service() {
-        let recorder = Recorder::new(Duration::from_secs(10));
+        let recorder = Recorder::new();
         recorder.record(&sample(&recorder, 100, 400, 5, Outcome::Good));
         let totals = recorder.tally().total();
         assert_eq!(totals.latency.max(), Duration::from_millis(405));
@@ -251,7 +332,7 @@ mod tests {
 
     #[test]
     fn latency_belongs_to_the_second_of_the_arrival_and_the_answer_to_its_own() {
-        let recorder = Recorder::new(Duration::from_secs(10));
+        let recorder = Recorder::new();
         recorder.record(&sample(&recorder, 900, 0, 2_300, Outcome::Good));
         recorder.record(&sample(&recorder, 900, 0, 2_300, Outcome::Status(503)));
         let tally = recorder.tally();
@@ -262,12 +343,38 @@ mod tests {
     }
 
     #[test]
-    fn a_long_run_has_wider_slices_and_no_more_of_them() {
-        let recorder = Recorder::new(Duration::from_secs(3_600));
-        recorder.arrived(recorder.start() + Duration::from_secs(3_599), true, 1);
+    fn slices_become_wider_as_a_run_goes_on_and_lose_nothing() {
+        let recorder = Recorder::new();
+        for second in 0..400 {
+            recorder.arrived(recorder.start() + Duration::from_secs(second), second != 7, second);
+            recorder.record(&sample(&recorder, second * 1_000, 0, 10, Outcome::Good));
+            recorder.record(&sample(&recorder, second * 1_000, 0, 10, Outcome::Status(503)));
+        }
+        let tally = recorder.tally();
+        assert_eq!((tally.slice.as_secs(), tally.slices.len()), (4, 100));
+        assert_eq!(tally.arrivals(), (400, 1));
+        assert!(tally.slices.iter().all(|slice| slice.good == 4 && slice.errors[&Outcome::Status(503)] == 4));
+        assert!(tally.slices.iter().all(|slice| slice.due == 4 && slice.latency[&CHECK].len() == 4));
+        assert_eq!(tally.slices[1].in_flight, 7);
+    }
+
+    #[test]
+    fn no_end_is_so_late_that_slices_grow_without_limit() {
+        let recorder = Recorder::new();
         recorder.arrived(recorder.start() + Duration::from_secs(1_000_000), false, 3);
         let tally = recorder.tally();
-        assert_eq!((tally.slice.as_secs(), tally.arrivals()), (30, (2, 1)));
-        assert!(tally.slices.len() <= 124, "{}", tally.slices.len());
+        assert!(tally.slices.len() <= SLICES, "{}", tally.slices.len());
+        assert_eq!((tally.slice.as_secs(), tally.arrivals()), (64, (1, 1)));
+    }
+
+    #[test]
+    fn a_request_meets_what_lies_between_its_due_moment_and_its_end() {
+        let recorder = Recorder::new();
+        recorder.record(&sample(&recorder, 1_000, 10, 40, Outcome::Good));
+        let request = recorder.tally().requests[0];
+        assert_eq!((request.due_us, request.latency_us), (1_000_000, 50_000));
+        let meets = |from, until| request.meets(Duration::from_millis(from), Duration::from_millis(until));
+        assert!(meets(900, 1_000) && meets(1_020, 1_030) && meets(1_050, 1_060) && meets(0, 2_000));
+        assert!(!meets(900, 999) && !meets(1_051, 1_060));
     }
 }

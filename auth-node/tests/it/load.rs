@@ -21,7 +21,7 @@ pub fn add(suite: &mut Suite) {
 
 fn site(world: &World, run: &str) -> Site {
     let target = Target::new(&[world.node(1), world.node(2)], false).expect("loopback");
-    Site::new(target, Recorder::new(Duration::from_secs(1)), run)
+    Site::new(target, Recorder::new(), run)
 }
 
 fn counts(tally: &Tally) -> Vec<(&'static str, u64)> {
@@ -56,12 +56,13 @@ async fn open_loop(world: Arc<World>) {
     let prepared = Arc::new(site(&world, "open"));
     let crowd = open::gather(&prepared, plan.in_flight).await.expect("people");
     assert_eq!(counts(&prepared.recorder.tally()), [("login", 4), ("register", 4)]);
-    let site = Arc::into_inner(prepared).expect("nobody else").restart(Recorder::new(plan.length));
+    let site = Arc::into_inner(prepared).expect("nobody else").restart(Recorder::new());
     let site = Arc::new(site);
-    open::run(Arc::clone(&site), crowd, &plan).await.expect("a run");
-    let (tally, schedule) =
-        (site.recorder.tally(), Schedule::new(plan.arrivals, plan.rate_per_s, plan.length, 25, plan.seed));
+    let length = open::run(Arc::clone(&site), crowd, &plan).await.expect("a run");
+    let schedule = Schedule::new(plan.arrivals, plan.rate_per_s, plan.length, 25, plan.seed);
+    let (tally, moments) = (site.recorder.tally(), schedule.collect::<Vec<_>>());
     let (due, dropped) = tally.arrivals();
-    assert_eq!(due, schedule.count() as u64);
+    assert_eq!(due, 25, "their number ends this run, not its time");
+    assert_eq!(Some(&length), moments.last());
     assert_eq!((tally.total().latency.len() + dropped, tally.total().failed()), (due, 0));
 }

@@ -7,6 +7,12 @@ const LEFT: f64 = 62.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 30.0;
+/// Room for a row of names of marks.
+const NAMES: f64 = 14.0;
+/// Names that are nearer to each other stand in two rows.
+const NAME_WIDTH: f64 = 18.0;
+/// A mark that is shorter than this on paper is drawn as a line.
+const THIN: f64 = 1.5;
 
 /// How values become heights.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,6 +39,21 @@ pub struct Bar {
     pub parts: Vec<(&'static str, f64)>,
 }
 
+/// Single values, each a dot or, where something went wrong, a cross.
+pub struct Dots {
+    /// Their class in the style sheet.
+    pub class: &'static str,
+    pub crosses: bool,
+    pub points: Vec<(f64, f64)>,
+}
+
+/// A place on the axis, from where to where, and what is written above it.
+#[derive(Clone)]
+pub struct Mark {
+    pub span: (f64, f64),
+    pub name: String,
+}
+
 /// A plot.
 pub struct Chart {
     pub height: f64,
@@ -44,6 +65,8 @@ pub struct Chart {
     pub format: fn(f64) -> String,
     pub lines: Vec<Line>,
     pub bars: Vec<Bar>,
+    pub dots: Vec<Dots>,
+    pub marks: Vec<Mark>,
     /// What a pointer is told between two points of the axis.
     pub tips: Vec<((f64, f64), String)>,
     /// For those who do not see it.
@@ -56,7 +79,7 @@ impl Chart {
         let (low, high) = self.range();
         let ticks = match self.scale {
             Scale::Linear => linear_ticks(high),
-            Scale::Log => log_ticks(low, high, (self.height - TOP - BOTTOM) / 18.0),
+            Scale::Log => log_ticks(low, high, self.depth() / 18.0),
         };
         let mut out = format!(
             "<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-label=\"{}\">",
@@ -74,6 +97,7 @@ impl Chart {
                 (self.format)(tick)
             );
         }
+        self.marks(&mut out);
         for (x, text) in &self.x_ticks {
             let _ = write!(
                 out,
@@ -84,13 +108,15 @@ impl Chart {
         }
         self.bars.iter().for_each(|bar| self.bar(bar, high, &mut out));
         self.lines.iter().for_each(|line| self.line(line, low, high, &mut out));
+        self.dots.iter().for_each(|dots| self.dots(dots, low, high, &mut out));
         for ((from, to), text) in &self.tips {
             let (left, right) = (self.x(*from), self.x(*to));
             let _ = write!(
                 out,
-                "<rect class=\"tip\" x=\"{left:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{:.1}\"><title>{text}</title></rect>",
+                "<rect class=\"tip\" x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\"><title>{text}</title></rect>",
+                self.top(),
                 (right - left).max(1.0),
-                self.height - TOP - BOTTOM
+                self.depth()
             );
         }
         out.push_str("</svg>");
@@ -99,7 +125,9 @@ impl Chart {
 
     fn values(&self) -> impl Iterator<Item = f64> {
         let lines = self.lines.iter().flat_map(|line| line.points.iter().filter_map(|(_, y)| *y));
-        lines.chain(self.bars.iter().map(|bar| bar.parts.iter().map(|(_, height)| height).sum()))
+        let dots = self.dots.iter().flat_map(|dots| dots.points.iter().map(|(_, y)| *y));
+        let bars = self.bars.iter().map(|bar| bar.parts.iter().map(|(_, height)| height).sum());
+        lines.chain(dots).chain(bars)
     }
 
     fn range(&self) -> (f64, f64) {
@@ -126,7 +154,57 @@ impl Chart {
             Scale::Linear => value / high,
             Scale::Log => (value.max(low).ln() - low.ln()) / (high.ln() - low.ln()),
         };
-        self.height - BOTTOM - share * (self.height - TOP - BOTTOM)
+        self.height - BOTTOM - share * self.depth()
+    }
+
+    fn top(&self) -> f64 {
+        TOP + f64::from(self.rows().into_iter().max().map_or(0, |row| row + 1)) * NAMES
+    }
+
+    fn depth(&self) -> f64 {
+        self.height - self.top() - BOTTOM
+    }
+
+    /// In which row, from the bottom up, the name of each mark stands.
+    fn rows(&self) -> Vec<u8> {
+        let mut before = (f64::NEG_INFINITY, 1);
+        let row = |mark: &Mark| {
+            let left = self.x(mark.span.0);
+            let near = left - before.0 < NAME_WIDTH;
+            before = (left, if near { 1 - before.1 } else { 0 });
+            before.1
+        };
+        self.marks.iter().map(row).collect()
+    }
+
+    fn marks(&self, out: &mut String) {
+        let top = self.top();
+        for (Mark { span: (from, until), name }, row) in self.marks.iter().zip(self.rows()) {
+            let (left, right) = (self.x(*from), self.x(*until));
+            let width = (right - left).max(THIN);
+            let _ = write!(
+                out,
+                "<rect class=\"mark\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{:.1}\"/>\
+                 <text class=\"name\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{name}</text>",
+                self.depth(),
+                left + width / 2.0,
+                top - 4.0 - f64::from(row) * NAMES
+            );
+        }
+    }
+
+    /// One path for all of them: a file with thousands stays small.
+    fn dots(&self, dots: &Dots, low: f64, high: f64, out: &mut String) {
+        let mut path = String::new();
+        for (x, y) in &dots.points {
+            let (x, y) = (self.x(*x), self.y(*y, low, high));
+            let _ = match dots.crosses {
+                true => write!(path, "M{:.1} {:.1}l6 6m-6 0l6-6", x - 3.0, y - 3.0),
+                false => write!(path, "M{x:.1} {y:.1}h0"),
+            };
+        }
+        let shape = if dots.crosses { "crosses" } else { "dots" };
+        let _ = write!(out, "<path class=\"{shape} {}\" d=\"{path}\"/>", dots.class);
     }
 
     fn line(&self, line: &Line, low: f64, high: f64, out: &mut String) {
@@ -223,6 +301,26 @@ mod tests {
             assert!((2..=10).contains(&ticks.len()), "{end}: {ticks:?}");
             assert!(ticks.iter().all(|(at, _)| *at <= end), "{end}: {ticks:?}");
         }
+    }
+
+    #[test]
+    fn names_of_near_marks_stand_above_each_other_and_take_room_only_then() {
+        let chart = |moments: &[f64]| Chart {
+            height: 200.0,
+            x_end: 100.0,
+            x_ticks: Vec::new(),
+            scale: Scale::Linear,
+            format: |value| value.to_string(),
+            lines: Vec::new(),
+            bars: Vec::new(),
+            dots: Vec::new(),
+            marks: moments.iter().map(|at| Mark { span: (*at, *at), name: "1".to_owned() }).collect(),
+            tips: Vec::new(),
+            label: String::new(),
+        };
+        assert_eq!(chart(&[10.0, 11.0, 12.0, 50.0]).rows(), [0, 1, 0, 0]);
+        let tops = [&[] as &[f64], &[10.0, 50.0], &[10.0, 11.0]].map(|moments| chart(moments).top());
+        assert_eq!(tops, [TOP, TOP + NAMES, TOP + 2.0 * NAMES]);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What a run says in the end: lines on the terminal and one HTML file that needs nothing else.
 mod chart;
 mod page;
+mod requests;
 mod table;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::marks::Mark;
 use crate::record::{Outcome, Tally, Totals};
 
 pub use page::html;
@@ -36,6 +38,8 @@ pub struct Facts {
     pub generator_cpu: Duration,
     /// Which kind of loop it was.
     pub kind: Kind,
+    /// What happened meanwhile.
+    pub marks: Vec<Mark>,
 }
 
 /// Closed or open.
@@ -113,6 +117,7 @@ fn findings(facts: &Facts, tally: &Tally) -> Vec<Finding> {
                 .to_owned(),
         });
     }
+    found.extend(requests::finding(facts, tally));
     found.push(generator(facts));
     found
 }

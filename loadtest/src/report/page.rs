@@ -2,7 +2,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::chart::{Bar, Chart, Line, Scale, time_ticks};
+use super::chart::{self, Bar, Chart, Line, Scale, time_ticks};
 use super::table::{cell, rows};
 use super::{Facts, Finding, count, findings, number, outcome_class, seconds};
 use crate::histogram::Histogram;
@@ -34,9 +34,9 @@ pub fn html(facts: &Facts, tally: &Tally) -> String {
     out
 }
 
-struct Page<'a> {
-    facts: &'a Facts,
-    tally: &'a Tally,
+pub(super) struct Page<'a> {
+    pub facts: &'a Facts,
+    pub tally: &'a Tally,
     end_s: f64,
 }
 
@@ -90,14 +90,17 @@ impl Page<'_> {
                 let _ = write!(out, "<h3>{journey}</h3>");
                 out.push_str(&self.latency_chart(160.0, journey, &|series| series.journey == journey));
             }
+            out.push_str(&self.marked());
             return out;
         }
         let note = "Good answers, from the moment at which a request was due, by that moment.";
         let mut out = section("Latency over time", note, &legend(&QUANTILES.map(|(name, _)| (name, name))));
         out.push_str(&self.latency_chart(230.0, "all calls", &|_| true));
+        out.push_str(&self.marked());
+        out.push_str(&self.every_request());
         for call in self.tally.series.keys().map(|series| series.call) {
             let _ = write!(out, "<h3>{call}</h3>");
-            out.push_str(&self.latency_chart(140.0, call, &|series| series.call == call));
+            out.push_str(&self.latency_chart(150.0, call, &|series| series.call == call));
         }
         out
     }
@@ -265,6 +268,7 @@ impl Page<'_> {
             format: ms_label,
             lines: vec![curve("plan", &total.service), curve("p99", &total.latency)],
             label: "latency by percentile".to_owned(),
+            marks: Vec::new(),
             ..self.over_time()
         };
         let note = "The share of requests that was answered within a time. Where the lines part, the generator itself was \
@@ -287,7 +291,12 @@ impl Page<'_> {
         section("On their way", &note, "") + &chart.svg()
     }
 
-    fn over_time(&self) -> Chart {
+    pub fn over_time(&self) -> Chart {
+        let marks = self.facts.marks.iter().filter(|mark| mark.from.as_secs_f64() <= self.end_s);
+        let marks = marks.enumerate().map(|(index, mark)| chart::Mark {
+            span: (mark.from.as_secs_f64(), mark.until.as_secs_f64().min(self.end_s)),
+            name: (index + 1).to_string(),
+        });
         Chart {
             height: 200.0,
             x_end: self.end_s,
@@ -296,6 +305,8 @@ impl Page<'_> {
             format: number,
             lines: Vec::new(),
             bars: Vec::new(),
+            dots: Vec::new(),
+            marks: marks.collect(),
             tips: Vec::new(),
             label: String::new(),
         }
@@ -319,7 +330,7 @@ impl Page<'_> {
         })
     }
 
-    fn tips(&self, texts: impl Iterator<Item = String>) -> Vec<((f64, f64), String)> {
+    pub fn tips(&self, texts: impl Iterator<Item = String>) -> Vec<((f64, f64), String)> {
         let told = texts.enumerate().map(|(index, text)| {
             let span = self.span(index);
             (span, format!("{:.0}–{:.0} s: {text}", span.0, span.1))
@@ -332,7 +343,7 @@ fn section(title: &str, note: &str, legend: &str) -> String {
     format!("<h2>{title}</h2><p class=\"soft\">{note}</p>{legend}")
 }
 
-fn legend(entries: &[(&str, &str)]) -> String {
+pub(super) fn legend(entries: &[(&str, &str)]) -> String {
     let mut out = "<div class=\"legend\">".to_owned();
     for (class, name) in entries {
         let _ = write!(out, "<span><i class=\"{class}\"></i>{name}</span>");
@@ -347,11 +358,11 @@ fn latency_of(slice: &Slice, wanted: &dyn Fn(&Series) -> bool) -> Histogram {
     all
 }
 
-fn ms(duration: Duration) -> f64 {
+pub(super) fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
-fn ms_label(ms: f64) -> String {
+pub(super) fn ms_label(ms: f64) -> String {
     match ms {
         _ if ms >= 999.0 => format!("{} s", trim(ms / 1_000.0)),
         _ => format!("{} ms", trim(ms)),
@@ -363,6 +374,6 @@ fn trim(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

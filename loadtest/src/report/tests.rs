@@ -16,6 +16,7 @@ fn facts(kind: Kind) -> Facts {
         cores: 2,
         generator_cpu: Duration::from_millis(300),
         kind,
+        marks: Vec::new(),
     }
 }
 
@@ -24,7 +25,7 @@ fn open() -> Kind {
 }
 
 fn recorder() -> (Recorder, Instant) {
-    let recorder = Recorder::new(Duration::from_secs(3));
+    let recorder = Recorder::new();
     let start = recorder.start();
     (recorder, start)
 }
@@ -80,4 +81,49 @@ fn numbers_are_short() {
     assert_eq!(told, ["0.08 ms", "9.99 ms", "14.2 ms", "105 ms", "1.25 s", "75.00 s"]);
     assert_eq!([number(0.25), number(5.0), number(99.96), number(1234.5)], ["0.2", "5", "100.0", "1235"]);
     assert_eq!([count(0), count(9_999), count(1_234_567)], ["0", "9999", "1\u{202f}234\u{202f}567"]);
+}
+
+fn mark(from_ms: u64, until_ms: u64, label: &str) -> Mark {
+    let (from, until) = (Duration::from_millis(from_ms), Duration::from_millis(until_ms));
+    Mark { from, until, label: label.to_owned() }
+}
+
+#[test]
+fn marks_stand_over_every_plot_of_time_and_are_listed_with_who_met_them() {
+    let (recorder, start) = recorder();
+    let at = |ms| start + Duration::from_millis(ms);
+    recorder.record(&sample(at(500), 10, Outcome::Good));
+    recorder.record(&sample(at(1_010), 45, Outcome::Good));
+    recorder.record(&sample(at(1_020), 30, Outcome::Status(503)));
+    let mut facts = facts(open());
+    let plots = html(&facts, &recorder.tally()).matches("<svg").count();
+    facts.marks = vec![mark(200, 200, "shard <4>"), mark(1_000, 1_030, "window 1")];
+    let page = html(&facts, &recorder.tally());
+    assert_eq!(
+        page.matches("class=\"mark\"").count(),
+        2 * (plots - 1),
+        "all plots but the one by percentile"
+    );
+    assert_eq!(page.matches("<td class=\"words\">shard &lt;4&gt;</td>").count(), 1);
+    let listed =
+        "window 1</td><td>1.00 s</td><td>30.0 ms</td><td>2</td><td class=\"some\">1</td><td>45.0 ms</td>";
+    assert!(page.contains(listed), "{page}");
+    let sentence = "2 requests were on their way in one of them, p50 45.0 ms, p99 45.0 ms, slowest 45.0 ms, 1 failed. \
+                    All others: p50 10.0 ms, p99 10.0 ms, slowest 10.0 ms, 0 failed.";
+    assert!(text(&facts, &recorder.tally()).contains(sentence), "{}", text(&facts, &recorder.tally()));
+}
+
+#[test]
+fn a_plot_of_requests_has_all_of_few_and_the_slowest_of_many() {
+    let (recorder, start) = recorder();
+    let drawn = |recorder: &Recorder| html(&facts(open()), &recorder.tally()).matches("h0").count();
+    (0..5).for_each(|ms| recorder.record(&sample(start, ms + 1, Outcome::Good)));
+    assert_eq!(drawn(&recorder), 5);
+    (0..5_000).for_each(|_| recorder.record(&sample(start, 1, Outcome::Good)));
+    recorder.record(&sample(start, 900, Outcome::Good));
+    assert_eq!(drawn(&recorder), 8);
+    assert!(!html(&facts(open()), &recorder.tally()).contains("class=\"crosses"));
+    (0..5_000).for_each(|_| recorder.record(&sample(start, 1, Outcome::Timeout)));
+    let page = html(&facts(open()), &recorder.tally());
+    assert!(page.contains("class=\"crosses failed\"") && page.matches("l6 6").count() <= 800);
 }
