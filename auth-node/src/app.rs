@@ -80,10 +80,7 @@ impl App {
         let prints = &files.fingerprints;
         let refuse = |e: shard_router::CheckError| ConfigError(format!("secrets.dir or directory: {e}"));
         router.check_fingerprints(&prints.routing, &prints.lookup).await.map_err(refuse)?;
-        router
-            .check_schema()
-            .await
-            .map_err(|e| ConfigError(format!("directory: {e}; run `auth-node migrate`")))?;
+        router.check_schema().await.map_err(|e| ConfigError(format!("directory: {e}")))?;
         let sealer = Sealer::new(files.seal);
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -215,6 +212,8 @@ impl App {
             Some("the clock is off")
         } else if self.keys.signer(self.clock.now()).is_none() {
             Some("no signing key is valid now")
+        } else if self.router.serves_nothing() {
+            Some("no shard has a schema that this binary serves")
         } else {
             None
         }

@@ -1,6 +1,7 @@
 //! `auth-node`: one stateless node of the login cluster, and the commands that an operator runs beside it.
 //!
-//! Exit codes: 0 done, 1 the command failed, 2 the configuration or the command line is wrong.
+//! Exit codes: 0 done, 1 the command failed, 2 the configuration or the command line is wrong, 3 not now: nothing was
+//! changed.
 mod app;
 mod background;
 mod config;
@@ -48,7 +49,7 @@ enum Command {
     /// Serve until SIGTERM, then drain
     Serve,
     /// Bring the schemas of the directory and of every shard up to date
-    Migrate,
+    Migrate(migrate_command::MigrateArgs),
     /// Print the OpenAPI document of the public listener
     Openapi,
     /// The signing keys
@@ -63,6 +64,8 @@ pub enum Failure {
     Config(#[from] ConfigError),
     #[error("{0}")]
     Failed(String),
+    #[error("{0}")]
+    Refused(String),
 }
 
 fn main() -> ExitCode {
@@ -73,7 +76,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("auth-node: {failure}");
-            ExitCode::from(if matches!(failure, Failure::Config(_)) { 2 } else { 1 })
+            ExitCode::from(match failure {
+                Failure::Failed(_) => 1,
+                Failure::Config(_) => 2,
+                Failure::Refused(_) => 3,
+            })
         }
     }
 }
@@ -88,7 +95,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     runtime.block_on(async {
         match &cli.command {
             Command::Serve => serve::run(config).await,
-            Command::Migrate => migrate_command::run(&config).await,
+            Command::Migrate(args) => migrate_command::run(&config, args).await,
             Command::Openapi => Ok(()),
             Command::Keys(command) => keys_command::run(&config, command).await,
         }

@@ -53,7 +53,7 @@ const CRATES: &[(&str, &[&str], &[&str])] = &[
 const WIRING: [(&str, &[&str]); 4] = [
     ("auth-node/src/app.rs", &["auth_store", "shard_router"]),
     ("auth-node/src/keys_command.rs", &["auth_store"]),
-    ("auth-node/src/migrate_command.rs", &["shard_router"]),
+    ("auth-node/src/migrate_command.rs", &["auth_store::BACKFILLS", "shard_router"]),
     ("auth-node/src/secrets.rs", &["shard_router::directory::Fingerprints"]),
 ];
 

@@ -22,6 +22,7 @@ use shard_router::Router;
 
 pub use redis::{RedisConfig, RedisLimits, RedisSessions};
 pub use repositories::audit::Chain;
+pub use repositories::backfills::BACKFILLS;
 pub use repositories::keys::Keys;
 pub use repositories::sweeps::Swept;
 

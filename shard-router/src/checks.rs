@@ -3,7 +3,7 @@
 use crate::directory::sql;
 use crate::directory::{Fingerprints, KeyMismatch, read_fingerprints};
 use crate::map::ShardId;
-use crate::migrate::{Applied, applied_shard_migrations, embedded_shard_migrations};
+use crate::migrate::{Misfit, shard_history};
 use crate::pool::Conn;
 use crate::router::Router;
 
@@ -18,13 +18,13 @@ pub enum CheckError {
         /// Which key, and both fingerprints.
         source: KeyMismatch,
     },
-    /// A shard's applied migrations are not those embedded in this binary.
-    #[error("shard {shard}: its schema differs from this binary's at migration {version}")]
+    /// This binary does not serve a shard's schema.
+    #[error("shard {shard}: {source}")]
     Schema {
         /// Which shard.
         shard: ShardId,
-        /// The first migration that is missing, altered or unknown.
-        version: i64,
+        /// Why not, and which schemas it serves.
+        source: Misfit,
     },
     /// A shard answered with an error that is no outage.
     #[error("shard {shard}: {source}")]
@@ -60,58 +60,30 @@ impl Router {
         Ok(())
     }
 
-    /// Demands that every reachable shard has exactly the embedded migrations.
+    /// Demands that this binary serves the schema of every reachable shard. While it runs, a shard that comes to have
+    /// another schema is shed ([`PoolError::Schema`](crate::PoolError::Schema)).
     ///
     /// # Errors
-    /// A shard has others, named; or it answered with an error.
+    /// A shard has one that it does not serve, named; or it answered with an error.
     pub async fn check_schema(&self) -> Result<(), CheckError> {
-        let embedded = embedded_shard_migrations();
         for shard in self.shards() {
             let Some(mut conn) = self.reachable(shard).await else { continue };
-            let applied = applied_shard_migrations(&mut conn)
-                .await
-                .map_err(|source| CheckError::Database { shard, source })?;
+            let applied =
+                shard_history(&mut conn).await.map_err(|source| CheckError::Database { shard, source })?;
             conn.release();
-            if let Some(version) = first_difference(&embedded, &applied) {
-                return Err(CheckError::Schema { shard, version });
-            }
+            self.schema().serves(&applied).map_err(|source| CheckError::Schema { shard, source })?;
         }
         Ok(())
     }
 
     /// An outage of one shard must not keep a node from starting.
     async fn reachable(&self, shard: ShardId) -> Option<Conn> {
-        match self.primary(shard).await {
+        match self.primary_unjudged(shard).await {
             Ok(conn) => Some(conn),
             Err(error) => {
                 tracing::warn!(shard.id = %shard, %error, "shard not checked: it cannot be reached");
                 None
             }
         }
-    }
-}
-
-/// The first migration that only one side has, or that differs.
-fn first_difference(ours: &[Applied], theirs: &[Applied]) -> Option<i64> {
-    let differs = |(a, b): (&Applied, &Applied)| (a != b).then_some(a.0.min(b.0));
-    ours.iter().zip(theirs).find_map(differs).or_else(|| {
-        let common = ours.len().min(theirs.len());
-        ours.get(common).or_else(|| theirs.get(common)).map(|(version, _)| *version)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_difference_is_named() {
-        let row = |version, checksum: u8| (version, vec![checksum]);
-        let ours = [row(1, 1), row(2, 2)];
-        assert_eq!(first_difference(&ours, &ours), None);
-        assert_eq!(first_difference(&ours, &[row(1, 1)]), Some(2));
-        assert_eq!(first_difference(&ours, &[]), Some(1));
-        assert_eq!(first_difference(&ours, &[row(1, 1), row(2, 2), row(3, 3)]), Some(3));
-        assert_eq!(first_difference(&ours, &[row(1, 9), row(2, 2)]), Some(1));
     }
 }

@@ -1,8 +1,10 @@
 //! What a router must be told, and its limits.
 
+use crate::migrate::Schema;
 use crate::pool::PoolLimits;
 use crate::server::{Address, Login};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a router needs to know. Every limit has a default ([`RouterConfig::new`]).
@@ -30,6 +32,8 @@ pub struct RouterConfig {
     pub directory_timeout_ms: u64,
     /// How often each shard's distrusted keys are read.
     pub distrusted_interval_ms: u64,
+    /// Which schemas of shards we serve.
+    pub schema: Arc<Schema>,
 }
 
 impl RouterConfig {
@@ -48,6 +52,7 @@ impl RouterConfig {
             full_read_interval_ms: 60_000,
             directory_timeout_ms: 2_000,
             distrusted_interval_ms: 30_000,
+            schema: Arc::new(Schema::of_shards()),
         }
     }
 

@@ -13,6 +13,7 @@
 use crate::beats::{Beat, Beats};
 use crate::breaker::{Breaker, BreakerSettings, Change, Pass, Phase};
 use crate::directory::sql;
+use crate::fitness::Fitness;
 use crate::map::ShardId;
 use crate::pool::Role;
 use crate::server::{connect, within};
@@ -147,6 +148,7 @@ pub(crate) struct Watched {
     pub(crate) options: PgConnectOptions,
     pub(crate) health: Arc<Health>,
     pub(crate) beats: Arc<Beats>,
+    pub(crate) fitness: Arc<Fitness>,
 }
 
 /// Watches one server until the task is aborted. `went_down` is called once for each outage.
@@ -187,12 +189,12 @@ async fn probe(
         None => connect(&watched.options, PROBE_TIMEOUT).await?,
     };
     let mut asked = Instant::now();
-    let (beat_at, now, in_recovery) = within(PROBE_TIMEOUT, async {
+    let (beat_at, now, in_recovery, schema) = within(PROBE_TIMEOUT, async {
         if role == Role::Primary {
             sqlx::query(sql::BEAT).execute(&mut connection).await?;
         }
         asked = Instant::now();
-        sqlx::query_as::<_, (DateTime<Utc>, DateTime<Utc>, bool)>(sql::READ_BEAT)
+        sqlx::query_as::<_, (DateTime<Utc>, DateTime<Utc>, bool, Option<i64>)>(sql::READ_BEAT)
             .fetch_one(&mut connection)
             .await
     })
@@ -204,6 +206,9 @@ async fn probe(
         return Err(sqlx::Error::Protocol("the server named as primary is in recovery".to_owned()));
     }
     watched.beats.saw(Beat { beat_at, primary_now: now, asked, seen: Instant::now() });
+    let shard = watched.health.name.shard;
+    within(PROBE_TIMEOUT, watched.fitness.look(shard, &mut connection, schema)).await?;
+    watched.fitness.report(shard);
     Ok((connection, None))
 }
 

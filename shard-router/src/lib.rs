@@ -18,6 +18,7 @@ mod bulkhead;
 mod checks;
 mod config;
 pub mod directory;
+mod fitness;
 #[doc(hidden)]
 pub mod gate;
 mod health;

@@ -7,6 +7,7 @@
 use crate::breaker::Pass;
 use crate::health::Health;
 use crate::map::ShardId;
+use crate::migrate::Misfit;
 use crate::server::{Address, Login, request_options};
 use deadpool::managed::{self, Metrics, Object, QueueMode, RecycleError, RecycleResult, Timeouts};
 use serde::Serialize;
@@ -51,6 +52,9 @@ pub enum PoolError {
     /// The server cannot be reached or refused us; what it said.
     #[error("cannot connect: {0}")]
     Connect(String),
+    /// The shard's schema is none that this binary serves; why.
+    #[error("shed: {0}")]
+    Schema(Misfit),
     /// The map names a shard that the directory's list does not have (yet).
     #[error("shard {0} is not in the directory's list")]
     UnknownShard(ShardId),

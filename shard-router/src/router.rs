@@ -4,6 +4,7 @@ use crate::bulkhead::{Bulkhead, FenceFull, FencePermit};
 use crate::config::RouterConfig;
 use crate::directory::{BadSection, Directory, DiskError, Snapshot, distrusted_kids};
 use crate::map::{BucketMap, Hint, Placement, ShardId};
+use crate::migrate::Schema;
 use crate::ownership::Ownership;
 use crate::poll::{self, Sections};
 use crate::pool::{Conn, PoolError, PoolLimits};
@@ -126,7 +127,11 @@ impl Drop for EndsTasks {
 impl Inner {
     pub(crate) fn reach(&self) -> Reach {
         let pool_size = self.pool_size.load(Ordering::Relaxed);
-        Reach { login: self.config.login.clone(), limits: PoolLimits { pool_size, ..self.config.limits() } }
+        Reach {
+            login: self.config.login.clone(),
+            limits: PoolLimits { pool_size, ..self.config.limits() },
+            schema: Arc::clone(&self.config.schema),
+        }
     }
 }
 
@@ -209,6 +214,25 @@ impl Router {
     pub async fn primary(&self, shard: ShardId) -> Result<Conn, PoolError> {
         let found = self.shard(shard)?;
         found.primary().await
+    }
+
+    /// As [`primary`](Self::primary), whatever the shard's schema is.
+    pub(crate) async fn primary_unjudged(&self, shard: ShardId) -> Result<Conn, PoolError> {
+        let found = self.shard(shard)?;
+        found.primary_unjudged().await
+    }
+
+    /// Which schemas we serve.
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.inner.config.schema
+    }
+
+    /// Whether no shard's schema is one that this binary serves: other nodes may do better. One shard alone is shed,
+    /// because no other node of this release could serve it either.
+    #[must_use]
+    pub fn serves_nothing(&self) -> bool {
+        let shards = self.inner.shards.load();
+        !shards.is_empty() && shards.values().all(|shard| shard.misfit().is_some())
     }
 
     /// A connection for reads that may be up to 1 s old: the healthy replica that `sticky` (a user) always

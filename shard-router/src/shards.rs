@@ -2,8 +2,10 @@
 
 use crate::beats::Beats;
 use crate::directory::ShardRow;
+use crate::fitness::Fitness;
 use crate::health::{Health, Name, Watched, watch};
 use crate::map::ShardId;
+use crate::migrate::{Misfit, Schema};
 use crate::pool::{Conn, Evidence, Pool, PoolError, PoolLimits, PoolStatus, Role};
 use crate::server::{Address, Login, request_options};
 use chrono::{DateTime, Utc};
@@ -23,6 +25,14 @@ const RING_POINTS: usize = 64;
 pub(crate) struct Reach {
     pub(crate) login: Login,
     pub(crate) limits: PoolLimits,
+    pub(crate) schema: Arc<Schema>,
+}
+
+/// What the probes of one shard share.
+#[derive(Clone)]
+struct Told {
+    beats: Arc<Beats>,
+    fitness: Arc<Fitness>,
 }
 
 /// One server: its pool and what is known of its health.
@@ -35,13 +45,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn start(shard: ShardId, role: Role, address: &Address, reach: &Reach, beats: &Arc<Beats>) -> Arc<Self> {
+    fn start(shard: ShardId, role: Role, address: &Address, reach: &Reach, told: &Told) -> Arc<Self> {
         let pool = Pool::new(shard, role, address, &reach.login, reach.limits);
         let health = Arc::new(Health::new(Name { shard, role, server: address.to_string() }));
         let watched = Watched {
             options: request_options(address, &reach.login),
             health: Arc::clone(&health),
-            beats: Arc::clone(beats),
+            beats: Arc::clone(&told.beats),
+            fitness: Arc::clone(&told.fitness),
         };
         let idle = pool.clone();
         let task = tokio::spawn(watch(watched, move || idle.drop_idle())).abort_handle();
@@ -106,6 +117,8 @@ pub struct ShardStatus {
     pub primary: ServerStatus,
     /// Its replicas.
     pub replicas: Vec<ServerStatus>,
+    /// Why it is not used although it answers: its schema is none that this binary serves.
+    pub schema_misfit: Option<String>,
 }
 
 type Ring = StaticHashRing<'static, String, usize, DefaultHash>;
@@ -116,7 +129,7 @@ pub(crate) struct Shard {
     pub(crate) primary: Arc<Server>,
     pub(crate) replicas: Vec<Arc<Server>>,
     ring: Ring,
-    beats: Arc<Beats>,
+    told: Told,
     /// Reads that the primary takes for its replicas: half its pool, so that losing the replicas does not
     /// drown the writes.
     fallback: Arc<Semaphore>,
@@ -124,12 +137,14 @@ pub(crate) struct Shard {
 
 impl Shard {
     fn start(row: &ShardRow, old: Option<&Self>, reach: &Reach) -> Self {
-        let beats = old.map_or_else(Arc::default, |old| Arc::clone(&old.beats));
+        let news =
+            || Told { beats: Arc::default(), fitness: Arc::new(Fitness::new(Arc::clone(&reach.schema))) };
+        let told = old.map_or_else(news, |old| old.told.clone());
         let server = |role, address: &Address| {
             old.into_iter()
                 .flat_map(Self::servers)
                 .find(|server| server.role == role && server.address == *address)
-                .map_or_else(|| Server::start(row.shard_id, role, address, reach, &beats), Arc::clone)
+                .map_or_else(|| Server::start(row.shard_id, role, address, reach, &told), Arc::clone)
         };
         let primary = server(Role::Primary, &row.primary);
         let replicas: Vec<_> = row.replicas.iter().map(|address| server(Role::Replica, address)).collect();
@@ -139,7 +154,7 @@ impl Shard {
             .collect();
         let ring = StaticHashRing::new(DefaultHash, nodes.into_iter());
         let fallback = Arc::new(Semaphore::new((reach.limits.pool_size / 2).max(1)));
-        Self { id: row.shard_id, primary, replicas, ring, beats, fallback }
+        Self { id: row.shard_id, primary, replicas, ring, told, fallback }
     }
 
     fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
@@ -147,11 +162,27 @@ impl Shard {
     }
 
     pub(crate) async fn primary(&self) -> Result<Conn, PoolError> {
+        self.check_schema()?;
+        self.primary_unjudged().await
+    }
+
+    /// The same whatever its schema is: for whoever looks at that.
+    pub(crate) async fn primary_unjudged(&self) -> Result<Conn, PoolError> {
         self.primary.get(None).await
+    }
+
+    /// Why its schema keeps us from using it.
+    pub(crate) fn misfit(&self) -> Option<Misfit> {
+        self.told.fitness.misfit()
+    }
+
+    fn check_schema(&self) -> Result<(), PoolError> {
+        self.misfit().map_or(Ok(()), |misfit| Err(PoolError::Schema(misfit)))
     }
 
     /// The admitted replica that `sticky` prefers, else the primary.
     pub(crate) async fn reader(&self, sticky: u64, limits: &PoolLimits) -> Result<Conn, PoolError> {
+        self.check_schema()?;
         for node in self.ring.calc_candidates(&sticky) {
             let Some(replica) = self.replicas.get(node.value) else { continue };
             if !replica.health.following().admitted {
@@ -199,6 +230,7 @@ impl Shard {
             shard_id: self.id,
             primary: self.primary.status(),
             replicas: self.replicas.iter().map(|replica| replica.status()).collect(),
+            schema_misfit: self.misfit().map(|misfit| misfit.to_string()),
         }
     }
 

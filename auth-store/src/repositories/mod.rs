@@ -5,6 +5,7 @@
 //! head until commit; whoever locks more than one row of a user locks the user's row first.
 pub(crate) mod accounts;
 pub mod audit;
+pub mod backfills;
 pub(crate) mod credentials;
 pub(crate) mod idempotency;
 pub mod keys;

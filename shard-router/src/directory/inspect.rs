@@ -4,7 +4,7 @@ use super::client::{Directory, placements};
 use super::section::ShardRow;
 use super::sql;
 use crate::map::{Placement, ShardId};
-use crate::migrate::{applied_shard_migrations, embedded_shard_migrations};
+use crate::migrate::{Schema, shard_history, version_of};
 use crate::server::{connect, plain_options, within};
 use serde::Serialize;
 use shard_key::Bucket;
@@ -17,7 +17,7 @@ pub struct ShardReport {
     pub buckets: BTreeMap<String, i64>,
     /// The highest migration it has applied.
     pub schema_version: i64,
-    /// Whether its migrations are those embedded in this binary.
+    /// Whether this binary can work with it.
     pub schema_matches: bool,
 }
 
@@ -72,13 +72,13 @@ impl Directory {
         let questions = async {
             let buckets: Vec<(String, i64)> =
                 sqlx::query_as(sql::OWNER_COUNTS).fetch_all(&mut connection).await?;
-            Ok((buckets, applied_shard_migrations(&mut connection).await?))
+            Ok((buckets, shard_history(&mut connection).await?))
         };
         let (buckets, applied) = within(self.timeout, questions).await?;
         Ok(ShardReport {
             buckets: buckets.into_iter().collect(),
-            schema_version: applied.last().map_or(0, |(version, _)| *version),
-            schema_matches: applied == embedded_shard_migrations(),
+            schema_version: version_of(&applied),
+            schema_matches: Schema::of_shards().serves(&applied).is_ok(),
         })
     }
 }

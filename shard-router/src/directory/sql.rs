@@ -50,13 +50,6 @@ pub(crate) const INSERT_PLACEMENTS: &str = "INSERT INTO directory.bucket_map (bu
 pub(crate) const INSERT_FINGERPRINT: &str = "INSERT INTO directory.key_fingerprint (name, fingerprint)
     VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
 
-pub(crate) const RECORD_SCHEMA: &str =
-    "INSERT INTO directory.schema_state AS s (shard_id, schema_hash, version)
-    VALUES ($1, $2, $3)
-    ON CONFLICT (shard_id) DO UPDATE SET schema_hash = excluded.schema_hash, version = excluded.version,
-        migrated_at = clock_timestamp()
-    WHERE (s.schema_hash, s.version) IS DISTINCT FROM (excluded.schema_hash, excluded.version)";
-
 /// First ownership only: a row that exists is somebody's decision and stays.
 pub(crate) const INSERT_OWNERS: &str = "INSERT INTO meta.bucket_owner (bucket, state, epoch)
     SELECT b, CASE WHEN mine THEN 'A' ELSE 'I' END::\"char\", 1
@@ -75,11 +68,9 @@ pub(crate) const DISTRUSTED_KIDS: &str = "SELECT kid FROM meta.distrusted_key OR
 pub(crate) const BEAT: &str = "UPDATE meta.heartbeat SET beat_at = clock_timestamp()
     WHERE beat_at < clock_timestamp() - interval '500 milliseconds'";
 
-pub(crate) const READ_BEAT: &str =
-    "SELECT beat_at, clock_timestamp(), pg_is_in_recovery() FROM meta.heartbeat";
-
-pub(crate) const APPLIED_SHARD_MIGRATIONS: &str =
-    "SELECT version, checksum FROM meta.applied_migration WHERE success ORDER BY version";
+pub(crate) const READ_BEAT: &str = "SELECT beat_at, clock_timestamp(), pg_is_in_recovery(),
+        (SELECT max(version) FROM meta.applied_migration WHERE success)
+    FROM meta.heartbeat";
 
 pub(crate) const READ_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 

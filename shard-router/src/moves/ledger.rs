@@ -43,6 +43,7 @@ impl Ledger {
                 Some("23P01") => {
                     MoveError::BadRange(format!("some of the buckets {range} are in an open move"))
                 }
+                Some("SH409") => MoveError::NotReady(error.said()),
                 Some("23503") => MoveError::BadRange(format!("there is no shard {dst}, or no shard {src}")),
                 _ => error,
             }),

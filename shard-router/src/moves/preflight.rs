@@ -2,6 +2,7 @@
 
 use super::site::{READER, Site};
 use super::{MoveError, sql};
+use crate::migrate::{Applied, shard_history};
 use sqlx::Row;
 
 const MOST_TRANSACTION_AGE_S: f64 = 5.0;
@@ -19,8 +20,12 @@ pub(super) async fn check(from: &mut Site, to: &mut Site) -> Result<(), MoveErro
         server(site, &mut against).await?;
         tables(site, &mut against).await?;
     }
-    if shape(from).await? != shape(to).await? {
-        against.push(format!("{} and {} differ in their tables: migrate both first", from.place, to.place));
+    if history(from).await? != history(to).await? {
+        against
+            .push(format!("{} and {} differ in their migrations: `auth-node migrate`", from.place, to.place));
+    } else if shape(from).await? != shape(to).await? {
+        against
+            .push(format!("{} and {} differ in their tables, which no migration did", from.place, to.place));
     }
     let query = sqlx::query_scalar(sql::OLD_TRANSACTIONS).bind(MOST_TRANSACTION_AGE_S).bind(READER);
     let old: i64 = from.one(query).await?;
@@ -66,6 +71,10 @@ async fn tables(site: &mut Site, against: &mut Vec<String>) -> Result<(), MoveEr
         against.push(format!("{}: no ownership trigger on {}", site.place, bare.join(", ")));
     }
     Ok(())
+}
+
+async fn history(site: &mut Site) -> Result<Vec<Applied>, MoveError> {
+    shard_history(&mut site.connection).await.map_err(site.place.said())
 }
 
 async fn shape(site: &mut Site) -> Result<String, MoveError> {

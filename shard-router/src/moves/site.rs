@@ -87,4 +87,10 @@ impl MoveError {
         let Self::Database { source, .. } = self else { return None };
         Some(source.as_database_error()?.code()?.into_owned())
     }
+
+    /// What the server said, if it was the server that refused; else all there is to say.
+    pub(super) fn said(&self) -> String {
+        let Self::Database { source, .. } = self else { return self.to_string() };
+        source.as_database_error().map_or_else(|| self.to_string(), |error| error.message().to_owned())
+    }
 }

@@ -1,9 +1,11 @@
 //! What keeps a node from serving, and what a bootstrap may do twice.
 
-use crate::world::{Servers, World, execute, keys, shard};
+use crate::world::{Servers, World, eventually, execute, keys, shard};
 use shard_router::directory::{BootstrapError, Fingerprints, assign_buckets, register_shards};
-use shard_router::migrate::{migrate_directory, migrate_shard, migrate_shards, schema_hash};
+use shard_router::migrate::{Rollout, Schema, Stage, migrate_directory, migrate_new_shard, migrate_shards};
 use shard_router::shard_key::{LookupKey, RoutingKey};
+use shard_router::{PoolError, Router};
+use std::sync::Arc;
 
 pub async fn fingerprints_name_the_key(servers: &Servers) {
     let world = World::new(servers, "fingerprints").await;
@@ -33,21 +35,84 @@ pub async fn altered_migrations_are_refused(servers: &Servers) {
             .fetch_all(&mut world.on_directory().await)
             .await
             .unwrap();
-    assert_eq!(recorded, [(1, schema_hash()), (2, schema_hash())]);
+    let hash = Schema::of_shards().hash();
+    assert_eq!(recorded, [(1, hash.clone()), (2, hash)]);
 
     let mut second = world.on_shard(2).await;
     execute(&mut second, "UPDATE meta.applied_migration SET checksum = '\\x00' WHERE version = 2")
         .await
         .unwrap();
     let error = router.check_schema().await.unwrap_err().to_string();
-    assert_eq!(error, "shard 2: its schema differs from this binary's at migration 2");
+    assert_eq!(error, "shard 2: its history differs from this binary's at migration 2");
     let error = migrate_shards(&world.as_admin()).await.unwrap_err().to_string();
-    assert!(error.starts_with("shard 2:") && error.contains("modified"), "{error}");
-    migrate_shard(shard(1), &world.shards[0], &world.admin).await.expect("shard 1 is as it should be");
+    assert!(error == "shard 2: its history differs from this binary's at migration 2", "{error}");
+    migrate_new_shard(&world.as_admin(), shard(1), &world.shards[0])
+        .await
+        .expect("shard 1 is as it should be");
 
     execute(&mut second, "DELETE FROM meta.applied_migration WHERE version = 2").await.unwrap();
     let error = router.check_schema().await.unwrap_err().to_string();
-    assert!(error.contains("at migration 2"), "{error}");
+    assert!(error.contains("at migration 2"), "a gap is another history: {error}");
+    execute(&mut second, "DELETE FROM meta.applied_migration WHERE version > 1").await.unwrap();
+    let error = router.check_schema().await.unwrap_err().to_string();
+    let latest = Schema::of_shards().latest();
+    let wanted = format!("shard 2: its schema is at migration 1, and this binary serves 2 to {latest}: run `auth-node migrate`");
+    assert_eq!(error, wanted);
+}
+
+/// A release that adds, and later takes away, beside the one before it, which knows nothing of either.
+pub async fn a_release_and_the_one_before_it_share_a_shard(servers: &Servers) {
+    let world = World::new(servers, "releases").await;
+    let directory = world.as_admin();
+    let next = Schema::of_shards().latest() + 1;
+    let newer = Schema::of_shards()
+        .with(next, "wide", "ALTER TABLE shard.users ADD COLUMN wide text")
+        .with(next + 1, "contract_name", "ALTER TABLE shard.users DROP COLUMN name")
+        .needing(next);
+    let expand = Rollout { schema: newer.clone(), ..Rollout::default() };
+    let contract = Rollout { stage: Stage::Contract, ..expand.clone() };
+    let old = world.router().await;
+    let start = async || {
+        let mut config = world.config();
+        config.schema = Arc::new(newer.clone());
+        Router::start(config).await.unwrap()
+    };
+    let error = start().await.check_schema().await.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("shard 1: its schema is at migration {}", next - 1)), "{error}");
+    let serves = async |router: &Router, id| match router.primary(shard(id)).await {
+        Ok(conn) => {
+            conn.release();
+            true
+        }
+        Err(error) => {
+            assert!(matches!(error, PoolError::Schema(_)), "{error}");
+            false
+        }
+    };
+
+    expand.run(&directory).await.unwrap();
+    let new = start().await;
+    for router in [&old, &new, &world.router().await] {
+        router.check_schema().await.unwrap();
+        assert!(serves(router, 1).await && serves(router, 2).await);
+    }
+
+    // Too early: a node of the release before sheds each shard as it is contracted.
+    Rollout { canary_only: true, ..contract.clone() }.run(&directory).await.unwrap();
+    eventually("shard 1 shed", async || !serves(&old, 1).await).await;
+    assert!(old.reader(shard(1), 7).await.is_err(), "replicas as well");
+    assert!(serves(&old, 2).await && !old.serves_nothing());
+    let why = old.status().shards[0].schema_misfit.clone().unwrap();
+    assert!(why.contains(&format!("contracted by migration {}", next + 1)), "{why}");
+    contract.run(&directory).await.unwrap();
+    eventually("nothing left to serve", async || old.serves_nothing()).await;
+    for old in [&old, &world.router().await] {
+        let error = old.check_schema().await.unwrap_err().to_string();
+        assert!(error.starts_with("shard 1: its schema was contracted by migration"), "{error}");
+    }
+    new.check_schema().await.unwrap();
+    assert!(serves(&new, 1).await && serves(&new, 2).await);
+    migrate_shards(&directory).await.expect_err("the older binary has nothing to say about it");
 }
 
 pub async fn bootstrap_may_be_repeated(servers: &Servers) {

@@ -3,6 +3,7 @@
 //! Every test works in databases of its own on those servers, so they run side by side.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod backfill;
 mod catalogue;
 mod checks;
 mod control;
@@ -10,6 +11,7 @@ mod ownership;
 mod polling;
 mod pools;
 mod replicas;
+mod rollout;
 mod world;
 
 use libtest_mimic::{Arguments, Trial};
@@ -59,6 +61,17 @@ fn main() -> ExitCode {
         pools::lost_connections_open_the_breaker_and_a_trial_closes_it,
         checks::fingerprints_name_the_key,
         checks::altered_migrations_are_refused,
+        checks::a_release_and_the_one_before_it_share_a_shard,
+        rollout::a_canary_goes_first_and_a_failure_stops_the_waves,
+        rollout::moves_and_rollouts_exclude_each_other,
+        rollout::a_move_and_a_rollout_that_begin_at_once_are_put_in_order,
+        rollout::a_lock_in_the_way_is_not_waited_for_long,
+        rollout::an_index_is_built_beside_the_traffic,
+        rollout::a_contraction_waits_to_be_asked_for,
+        backfill::every_row_is_rewritten_once_by_its_owner,
+        backfill::a_killed_worker_goes_on_where_it_was,
+        backfill::a_bucket_that_leaves_meanwhile_is_done_where_it_went,
+        backfill::replicas_set_the_pace,
         checks::bootstrap_may_be_repeated,
         control::shardctl_looks_and_bootstraps,
         control::shardctl_moves_a_range_there_and_back,

@@ -6,7 +6,7 @@ use serde_json::json;
 use shard_key::Bucket;
 use shard_router::ShardId;
 use shard_router::directory::{BootstrapError, NewShard, assign_buckets, register_shards};
-use shard_router::migrate::{migrate_directory, migrate_shard, migrate_shards};
+use shard_router::migrate::{migrate_directory, migrate_new_shard, migrate_shards};
 use shard_router::moves::{Mover, MoverConfig};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -79,9 +79,8 @@ pub async fn add_shard(reach: &Reach, shard: &NewShard) -> Result<Report, Failur
     let id = shard.shard_id;
     migrate_directory(&reach.directory, &login).await?;
     // First the schema: a shard that is listed is one that nodes connect to.
-    migrate_shard(id, &shard.primary, &login).await?;
+    migrate_new_shard(&directory, id, &shard.primary).await?;
     register_shards(&directory, std::slice::from_ref(shard)).await?;
-    migrate_shards(&directory).await?;
     assign_buckets(&directory, &fingerprints).await.map_err(placement)?;
     let text = format!(
         "shard {id} at {} is ready and owns nothing; `shardctl plan` says what it could take\n",
