@@ -67,7 +67,7 @@ pub fn small() -> Vec<Case> {
     ]
 }
 
-/// Cases that take minutes and gigabytes.
+/// Cases that take minutes and a gigabyte.
 pub fn large() -> Vec<Case> {
     use Milestone::*;
     let case = |name, setup, milestones| Case { name, setup, milestones };
