@@ -21,6 +21,9 @@ CREATE TABLE directory.move (
     fence_deadline timestamptz,
     -- On the new owner, in the window: everything before it came from the old one, nothing after it did.
     reverse_from   pg_lsn,
+    -- Of each taker when its stream began. A promoted standby may lack what the stream believes to have delivered.
+    dst_timeline   int,
+    src_timeline   int,
     -- Whether the way back is open: a marker has travelled from the new owner to the old one.
     reversible     boolean     NOT NULL DEFAULT false,
     -- Every row compared between two snapshots of the window: true equal, false different, null not compared.

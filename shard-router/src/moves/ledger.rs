@@ -159,6 +159,12 @@ impl Ledger {
         self.site.run(query).await.map(|_| ())
     }
 
+    /// Writes the timeline of a taker down, unless one stands there; which one does.
+    pub async fn keep_timeline(&mut self, record: &Move, taker: ShardId, now: i32) -> Result<i32, MoveError> {
+        let set = if taker == record.dst { sql::SET_DST_TIMELINE } else { sql::SET_SRC_TIMELINE };
+        self.site.one(sqlx::query_scalar(set).bind(record.id.0).bind(now)).await
+    }
+
     pub async fn set_verified(&mut self, record: &Move, equal: bool) -> Result<(), MoveError> {
         let query = sqlx::query(sql::SET_VERIFIED).bind(record.id.0).bind(record.attempt).bind(equal);
         self.site.run(query).await.map(|_| ())
@@ -218,6 +224,8 @@ fn parse(row: &PgRow) -> Result<Move, sqlx::Error> {
         epoch: row.try_get("epoch")?,
         fence_deadline: row.try_get("fence_deadline")?,
         reverse_from: row.try_get("reverse_from")?,
+        dst_timeline: row.try_get("dst_timeline")?,
+        src_timeline: row.try_get("src_timeline")?,
         reversible: row.try_get("reversible")?,
         verified: row.try_get("verified")?,
         paused: row.try_get("paused")?,

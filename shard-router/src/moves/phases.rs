@@ -40,6 +40,10 @@ impl Mover {
     /// Copying: until the target keeps up. Nothing that users could notice.
     pub(super) async fn fill(&self, work: &mut Work) -> Result<(), MoveError> {
         unfence(&mut work.src, &work.record).await?;
+        // From here on nothing may empty the target: a late `prepare` finds a later attempt.
+        let attempt = work.record.attempt;
+        arm(&mut work.dst, work.record.range, work.record.id.0, attempt).await?;
+        self.same_timeline(work, work.record.dst).await?;
         let (there, back) = streams(work);
         let login = &self.directory.login;
         there.publish(&mut work.src, &work.tables).await?;
@@ -48,7 +52,7 @@ impl Mover {
         work.dst.bound(self.config.catch_up);
         back.reserve(&mut work.dst).await?;
         work.dst.bound(self.config.statement);
-        there.copy(&mut work.src, &mut work.dst, login).await?;
+        there.copy(&mut work.src, &mut work.dst, login, attempt).await?;
         work.reached(Step::StreamMade, &*self.watch)?;
         self.wait_copied(work, &there).await?;
         work.reached(Step::Copied, &*self.watch)?;
@@ -90,7 +94,7 @@ impl Mover {
         let deadline = Instant::now() + self.config.catch_up;
         let mut in_a_row = 0;
         while in_a_row < MARKERS_IN_A_ROW {
-            let took = stream.marker(&mut work.src, &mut work.dst, self.config.catch_up).await?;
+            let took = stream.marker(&mut work.src, &mut work.dst, self.config.catch_up, None).await?;
             in_a_row = if took <= self.config.caught_up { in_a_row + 1 } else { 0 };
             if Instant::now() > deadline {
                 let took = took.as_millis();
@@ -124,7 +128,22 @@ impl Mover {
         }
     }
 
+    /// What a stream has delivered to a server, its promoted standby may lack, and nobody sends it again.
+    async fn same_timeline(&self, work: &mut Work, taker: ShardId) -> Result<(), MoveError> {
+        let site = if taker == work.record.src { &mut work.src } else { &mut work.dst };
+        let now: i32 = site.one(sqlx::query_scalar(sql::TIMELINE)).await?;
+        let then = work.ledger.keep_timeline(&work.record, taker, now).await?;
+        if now == then {
+            return Ok(());
+        }
+        let place = site.place;
+        Err(MoveError::NotReady(format!(
+            "{place} has failed over since the stream to it began: its copy cannot be trusted any more"
+        )))
+    }
+
     async fn one_window(&self, work: &mut Work, way: Direction) -> Result<(), MoveError> {
+        self.same_timeline(work, way.to).await?;
         let stream = Stream::of(&work.record, way.from, way.to, &work.src.address.dbname);
         let pinned = Pinned {
             from: self.site(&work.ledger, way.from, READER).await?,
@@ -188,8 +207,9 @@ impl Mover {
         if let Some(position) = work.record.reverse_from.clone() {
             back.forget_before(&mut work.dst, &position).await?;
         }
-        back.follow(&mut work.dst, &mut work.src, &self.directory.login).await?;
-        match back.marker(&mut work.dst, &mut work.src, MARKER_LIMIT).await {
+        self.same_timeline(work, work.record.src).await?;
+        back.follow(&mut work.dst, &mut work.src, &self.directory.login, work.record.attempt).await?;
+        match back.marker(&mut work.dst, &mut work.src, MARKER_LIMIT, None).await {
             Ok(_) => Ok(None),
             Err(MoveError::GaveUp(reason)) => Ok(Some(format!("no way back: {reason}"))),
             Err(error) => Err(error),
@@ -230,12 +250,13 @@ impl Mover {
         end: MoveState,
     ) -> Result<(), MoveError> {
         let (there, back) = streams(work);
-        // First the streams: a deletion that is streamed would be carried out on the other side, too.
+        // First nobody may stream into it any more, then the streams end, and only then rows are deleted: a deletion
+        // that is streamed would be carried out on the other side, too.
+        let site = if shard == work.record.src { &mut work.src } else { &mut work.dst };
+        arm(site, work.record.range, work.record.id.0, BURNT).await?;
         there.drop(&mut work.src, &mut work.dst).await?;
         back.drop(&mut work.dst, &mut work.src).await?;
         work.reached(Step::StreamsDropped, &*self.watch)?;
-        let site = if shard == work.record.src { &mut work.src } else { &mut work.dst };
-        arm(site, work.record.range, work.record.id.0, BURNT).await?;
         self.delete(work, shard, BURNT).await?;
         work.reached(Step::RowsDeleted, &*self.watch)?;
         for site in [&mut work.src, &mut work.dst] {
@@ -258,7 +279,7 @@ impl Mover {
             MoveState::Soaking if record.reversible => {
                 unfence(&mut work.dst, &record).await?;
                 let (_, back) = streams(work);
-                back.marker(&mut work.dst, &mut work.src, MARKER_LIMIT).await?;
+                back.marker(&mut work.dst, &mut work.src, MARKER_LIMIT, None).await?;
                 self.window(work, record.back()).await?;
             }
             MoveState::Soaking => {
@@ -335,7 +356,7 @@ async fn look_again(
     let mut unlike = 0;
     for _ in 0..LOOKS {
         let before = sums(from, &table, one).await?;
-        stream.marker(from, to, MARKER_LIMIT).await?;
+        stream.marker(from, to, MARKER_LIMIT, None).await?;
         let there = sums(to, &table, one).await?;
         if compare(&before, &there).is_equal() {
             return Ok(Look::Agrees);

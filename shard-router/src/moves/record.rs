@@ -160,6 +160,12 @@ pub struct Move {
     /// Position on the new owner from which the reverse stream starts, as text.
     #[serde(skip)]
     pub reverse_from: Option<String>,
+    /// The target's timeline when the copy began.
+    #[serde(skip)]
+    pub dst_timeline: Option<i32>,
+    /// The source's timeline when the way back was opened.
+    #[serde(skip)]
+    pub src_timeline: Option<i32>,
     /// Whether the way back is open.
     pub reversible: bool,
     /// Outcome of the exact comparison, if there was one.

@@ -5,7 +5,7 @@
 macro_rules! columns {
     () => {
         "m.move_id, m.lo, m.hi, m.src, m.dst, m.state, m.attempt, m.epoch, m.fence_deadline,
-         m.reverse_from::text AS reverse_from, m.reversible, m.verified, m.paused, m.rows_estimated, m.note,
+         m.reverse_from::text AS reverse_from, m.dst_timeline, m.src_timeline, m.reversible, m.verified, m.paused, m.rows_estimated, m.note,
          m.created_at, m.changed_at, m.soaking_since"
     };
 }
@@ -74,6 +74,13 @@ pub(super) const SET_NOTE: &str =
 pub(super) const SET_ROWS: &str = "UPDATE directory.move SET rows_estimated = $2 WHERE move_id = $1";
 pub(super) const SET_REVERSIBLE: &str =
     "UPDATE directory.move SET reversible = $3 WHERE move_id = $1 AND attempt = $2";
+/// The first one stands.
+pub(super) const SET_DST_TIMELINE: &str =
+    "UPDATE directory.move SET dst_timeline = coalesce(dst_timeline, $2)
+    WHERE move_id = $1 RETURNING dst_timeline";
+pub(super) const SET_SRC_TIMELINE: &str =
+    "UPDATE directory.move SET src_timeline = coalesce(src_timeline, $2)
+    WHERE move_id = $1 RETURNING src_timeline";
 pub(super) const SET_VERIFIED: &str =
     "UPDATE directory.move SET verified = $3 WHERE move_id = $1 AND attempt = $2";
 pub(super) const SET_PAUSED: &str = "UPDATE directory.move SET paused = $2
@@ -87,9 +94,18 @@ pub(super) const ARM: &str = "UPDATE meta.bucket_owner SET move_id = $3, attempt
     WHERE bucket BETWEEN $1 AND $2 AND state IN ('I', 'M')
       AND (coalesce(move_id, 0), coalesce(attempt, 0)) < ($3, $4)";
 
-/// Buckets of a range that are armed for one attempt.
+/// Buckets of a range that are armed for one attempt, or for a later one; burnt ones only if that is asked.
 pub(super) const COUNT_ARMED: &str = "SELECT count(*) FROM meta.bucket_owner
-    WHERE bucket BETWEEN $1 AND $2 AND state IN ('I', 'M') AND move_id = $3 AND attempt = $4";
+    WHERE bucket BETWEEN $1 AND $2 AND state IN ('I', 'M') AND move_id = $3
+      AND attempt >= $4 AND (attempt < 2147483647 OR $4 = 2147483647)";
+
+/// Buckets that a stream may fill: exactly this attempt's. Locked, so that it stays true until the subscription is made.
+pub(super) const LOCK_ARMED: &str = "SELECT bucket FROM meta.bucket_owner
+    WHERE bucket BETWEEN $1 AND $2 AND state IN ('I', 'M') AND move_id = $3 AND attempt = $4 FOR SHARE";
+
+/// Changes with every promotion. Not from the control file, which learns of it only at a checkpoint.
+pub(super) const TIMELINE: &str =
+    "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int";
 
 pub(super) const FENCE: &str =
     "UPDATE meta.bucket_owner SET state = 'F', epoch = $3, move_id = $4, attempt = $5,
@@ -139,7 +155,13 @@ pub(super) const TERMINATE: &str = "SELECT pg_terminate_backend(pid)
 pub(super) const PREPARED: &str =
     "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()";
 
-pub(super) const WRITE_MARKER: &str = "INSERT INTO meta.move_marker (move_id, phase) VALUES ($1, $2)";
+/// Outside a window, and only by the owner: a marker that comes late must not travel behind a change of owner.
+pub(super) const WRITE_MARKER: &str = "INSERT INTO meta.move_marker (move_id, phase) SELECT $1, $2
+    WHERE (SELECT count(*) FROM meta.bucket_owner WHERE bucket BETWEEN $3 AND $4 AND state = 'A') = $4 - $3 + 1";
+/// In a window, and only under its own fence.
+pub(super) const WRITE_FENCED_MARKER: &str = "INSERT INTO meta.move_marker (move_id, phase) SELECT $1, $2
+    WHERE (SELECT count(*) FROM meta.bucket_owner WHERE bucket BETWEEN $3 AND $4 AND state = 'F'
+           AND move_id = $1 AND epoch = $5) = $4 - $3 + 1";
 pub(super) const SEE_MARKER: &str =
     "SELECT EXISTS (SELECT FROM meta.move_marker WHERE move_id = $1 AND phase = $2)";
 pub(super) const DELETE_MARKERS: &str = "DELETE FROM meta.move_marker WHERE move_id = $1";

@@ -81,46 +81,76 @@ impl Stream {
         from.one(sqlx::query_scalar(sql::HAS_SLOT).bind(&self.name)).await
     }
 
-    /// Copies the range and follows it.
-    pub async fn copy(&self, from: &mut Site, to: &mut Site, login: &Login) -> Result<(), MoveError> {
+    /// Copies the range and follows it, if the taker is armed for this attempt.
+    pub async fn copy(
+        &self,
+        from: &mut Site,
+        to: &mut Site,
+        login: &Login,
+        attempt: i32,
+    ) -> Result<(), MoveError> {
         if self.is_subscribed(to).await? {
             return Ok(());
         }
         // A slot without a subscription is what a mover left that died between the two.
         self.drop_slots(from, None).await?;
-        self.subscribe(from, to, login, "copy_data = true, create_slot = true").await
+        self.reserve(from).await?;
+        self.subscribe(from, to, login, (true, attempt)).await
     }
 
-    /// Follows the range from the reserved slot on, without a copy.
-    pub async fn follow(&self, from: &mut Site, to: &mut Site, login: &Login) -> Result<(), MoveError> {
+    /// Follows the range from the reserved slot on, without a copy, if the taker is armed for this attempt.
+    pub async fn follow(
+        &self,
+        from: &mut Site,
+        to: &mut Site,
+        login: &Login,
+        attempt: i32,
+    ) -> Result<(), MoveError> {
         if self.is_subscribed(to).await? {
             return Ok(());
         }
-        self.subscribe(from, to, login, "copy_data = false, create_slot = false").await
+        self.subscribe(from, to, login, (false, attempt)).await
     }
 
     async fn is_subscribed(&self, to: &mut Site) -> Result<bool, MoveError> {
         to.one(sqlx::query_scalar(sql::HAS_SUBSCRIPTION).bind(&self.name)).await
     }
 
+    /// In one transaction with a look at the arming: a subscription that is made too late would stream into rows that
+    /// somebody owns by then.
     async fn subscribe(
         &self,
         from: &mut Site,
         to: &mut Site,
         login: &Login,
-        how: &str,
+        (copy_data, attempt): (bool, i32),
     ) -> Result<(), MoveError> {
-        // Not 'off', tempting as it is for an applier: a table copy writes down that it is done and then drops its slot
-        // on the other server. If the first is lost in a crash of the taker, the copy never ends.
         let origins = preflight::knows_origins(from).await? && preflight::knows_origins(to).await?;
         let origin = if origins { ", origin = none" } else { "" };
         let name = &self.name;
         let source = literal(&conninfo(from, login));
-        to.command(format!(
-            "CREATE SUBSCRIPTION {name} CONNECTION {source} PUBLICATION {name}
-             WITH ({how}, slot_name = '{name}', binary = true, synchronous_commit = 'local'{origin})"
-        ))
-        .await
+        // Not 'off' or 'local', tempting as they are for an applier: what it reports as flushed the giver never sends
+        // again. A crash of the taker would lose that a table is copied, and a failover the rows themselves.
+        let command = format!(
+            "CREATE SUBSCRIPTION {name} CONNECTION {source} PUBLICATION {name} WITH (copy_data = {copy_data},
+             create_slot = false, slot_name = '{name}', binary = true, synchronous_commit = 'on'{origin})"
+        );
+        to.command("BEGIN".to_owned()).await?;
+        let done = self.subscribe_armed(to, command, attempt).await;
+        let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        to.command(end.to_owned()).await.and(done)
+    }
+
+    async fn subscribe_armed(&self, to: &mut Site, command: String, attempt: i32) -> Result<(), MoveError> {
+        let query = sqlx::query(sql::LOCK_ARMED).bind(self.lo).bind(self.hi).bind(self.move_id).bind(attempt);
+        let armed = to.rows(query).await?.len();
+        if usize::try_from(self.hi - self.lo + 1) != Ok(armed) {
+            let place = to.place;
+            return Err(MoveError::Superseded(format!(
+                "{place} is armed for attempt {attempt} in {armed} buckets"
+            )));
+        }
+        to.command(command).await
     }
 
     pub async fn progress(&self, to: &mut Site) -> Result<Progress, MoveError> {
@@ -140,16 +170,23 @@ impl Stream {
     }
 
     /// Writes a marker on one side and waits until it is seen on the other: commits arrive in their order, so that
-    /// everything committed before it has then arrived, too. Returns how long that took.
+    /// everything committed before it has then arrived, too. Written only by the owner, or under the fence of this
+    /// epoch. Returns how long that took.
     pub async fn marker(
         &self,
         from: &mut Site,
         to: &mut Site,
         limit: Duration,
+        fence: Option<i64>,
     ) -> Result<Duration, MoveError> {
         let phase = format!("{}_{:016x}", self.name, rand::random::<u64>());
         let started = Instant::now();
-        from.run(sqlx::query(sql::WRITE_MARKER).bind(self.move_id).bind(&phase)).await?;
+        let write = if fence.is_some() { sql::WRITE_FENCED_MARKER } else { sql::WRITE_MARKER };
+        let query = sqlx::query(write).bind(self.move_id).bind(&phase).bind(self.lo).bind(self.hi);
+        let query = if let Some(epoch) = fence { query.bind(epoch) } else { query };
+        if from.run(query).await? != 1 {
+            return Err(MoveError::Superseded(format!("{} has changed its ownership meanwhile", from.place)));
+        }
         while !to.one(sqlx::query_scalar(sql::SEE_MARKER).bind(self.move_id).bind(&phase)).await? {
             if started.elapsed() > limit {
                 let waited = limit.as_millis();

@@ -43,11 +43,12 @@ impl Window<'_> {
     /// Fences, decides, or undoes what it began. After a decision nobody may go back.
     pub async fn pass(mut self, before: &Move, mut pinned: Pinned) -> Result<Passed, MoveError> {
         clean::arm(&mut self.sides.to, before.range, before.id.0, before.attempt + 1).await?;
-        let standbys = self.standbys("0/0").await?.0;
+        let giving = standbys(&mut self.sides.from, "0/0").await?.0;
+        let taking = standbys(&mut self.sides.to, "0/0").await?.0;
         let opened = Instant::now();
         let record = self.ledger.open_window(before, self.way, self.config.window).await?;
         let passed = match self.watch.reached(&record, Step::FenceDecided) {
-            Ok(()) => self.until_decided(&record, standbys, &mut pinned).await,
+            Ok(()) => self.until_decided(&record, (giving, taking), &mut pinned).await,
             Err(_) => return Err(MoveError::Stopped(Step::FenceDecided)),
         };
         match passed {
@@ -76,19 +77,22 @@ impl Window<'_> {
     async fn until_decided(
         &mut self,
         record: &Move,
-        standbys: i64,
+        (giving, taking): (i64, i64),
         pinned: &mut Pinned,
     ) -> Result<String, MoveError> {
         let deadline = Instant::now() + self.config.window;
         self.sides.from.bound(self.config.window);
         self.sides.to.bound(self.config.window);
         self.fence(record).await?;
-        self.on_every_standby(standbys, deadline).await?;
+        on_every_standby(&mut self.sides.from, giving, deadline).await?;
         self.reached(record, Step::Fenced)?;
         self.drain(deadline).await?;
         self.reached(record, Step::Drained)?;
         let left = deadline.saturating_duration_since(Instant::now());
-        self.stream.marker(&mut self.sides.from, &mut self.sides.to, left).await?;
+        let fence = Some(epoch(record)?);
+        self.stream.marker(&mut self.sides.from, &mut self.sides.to, left, fence).await?;
+        // What has arrived must survive a failover of the taker: after the decision nobody sends it again.
+        on_every_standby(&mut self.sides.to, taking, deadline).await?;
         self.reached(record, Step::MarkerArrived)?;
         pinned.pin().await?;
         self.reached(record, Step::SnapshotsPinned)?;
@@ -116,33 +120,6 @@ impl Window<'_> {
         }
         let (place, all) = (self.sides.from.place, record.range.len());
         Err(MoveError::NotReady(format!("{place} owns only {fenced} of {all} buckets at an older epoch")))
-    }
-
-    /// A cancelled wait for a synchronous standby reports success, so the command's word is not enough: each standby
-    /// that streamed before the window must say itself that it has the fence on its disk.
-    async fn on_every_standby(&mut self, expected: i64, deadline: Instant) -> Result<(), MoveError> {
-        let position: String = self.sides.from.one(sqlx::query_scalar(sql::FLUSHED)).await?;
-        loop {
-            let (streaming, flushed) = self.standbys(&position).await?;
-            if flushed >= expected {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err(MoveError::GaveUp(format!(
-                    "the fence is on {flushed} of {expected} standbys of {}, {streaming} stream",
-                    self.sides.from.place
-                )));
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
-
-    async fn standbys(&mut self, position: &str) -> Result<(i64, i64), MoveError> {
-        let from = &mut self.sides.from;
-        let row = from.row(sqlx::query(sql::STANDBYS).bind(position.to_owned())).await?;
-        let row = row.ok_or_else(|| from.place.said()(sqlx::Error::RowNotFound))?;
-        let read = || Ok((row.try_get(0)?, row.try_get(1)?));
-        read().map_err(from.place.said())
     }
 
     /// Waits for every transaction that was open when the fence had committed, and ends those that take too long.
@@ -189,6 +166,32 @@ impl Window<'_> {
             }
         }
     }
+}
+
+/// A cancelled wait for a synchronous standby reports success, so the command's word is not enough: each standby that
+/// streamed before the window must say itself that it has everything on its disk.
+async fn on_every_standby(site: &mut Site, expected: i64, deadline: Instant) -> Result<(), MoveError> {
+    let position: String = site.one(sqlx::query_scalar(sql::FLUSHED)).await?;
+    loop {
+        let (streaming, flushed) = standbys(site, &position).await?;
+        if flushed >= expected {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(MoveError::GaveUp(format!(
+                "{flushed} of {expected} standbys of {} have it, {streaming} stream",
+                site.place
+            )));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn standbys(site: &mut Site, position: &str) -> Result<(i64, i64), MoveError> {
+    let row = site.row(sqlx::query(sql::STANDBYS).bind(position.to_owned())).await?;
+    let row = row.ok_or_else(|| site.place.said()(sqlx::Error::RowNotFound))?;
+    let read = || Ok((row.try_get(0)?, row.try_get(1)?));
+    read().map_err(site.place.said())
 }
 
 async fn open_transactions(site: &mut Site) -> Result<Vec<(String, i32)>, MoveError> {
