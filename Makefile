@@ -20,6 +20,7 @@ JOURNEYS ?=
 OPEN ?=
 RATE ?= 100
 LOAD ?=
+MOVE ?=
 COUNT ?= 200
 
 UP_FLAGS := --servers $(SERVERS) --replicas $(REPLICAS) \
@@ -32,16 +33,17 @@ TOOLS := .tessera/tools/python/jwt interop/typescript/dist/verify.js .tessera/to
 	.tessera/tools/otlp/rotel/rotel-agent .tessera/tools/gateways/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status demo load tools openapi test check tidy doc licences bench figures move-trials fmt \
+.PHONY: help build up down status demo demo-move add-shard load tools openapi test check tidy doc licences bench figures move-trials fmt \
 	kill pause resume start promote logs need-name cluster-tool
 
 help: ## show the targets and variables
-	@awk -F ':.*## ' '/^[a-z ]+:.*## / { printf "  %-38s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  %-38s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  SERVERS=auto|fetch|system  where PostgreSQL and Redis come from   DETACH=1  up returns once ready"
 	@echo "  REPLICAS=2  synchronous replicas   FRESH=1  wipe data first   LIMITS=production  keep address limits"
 	@echo "  USERS=20 TIME=30 HOST=URL,URL  load: users, seconds, nodes   JOURNEYS=login-storm,…  only these"
 	@echo "  OPEN=1 RATE=100  load: requests a second on a schedule   LOAD=--…  more: loadtest --help"
+	@echo "  MOVE=\"--rate 60 --people 200 --calm 5\"  of demo-move"
 
 build:
 	@$(CARGO) build --locked --package auth-node --package devcluster --package shard-router \
@@ -52,6 +54,9 @@ up: build ## start a whole cluster (Ctrl-C ends it)
 
 down: cluster-tool ## stop it; data stays in .tessera
 	@$(CLUSTER) down
+
+add-shard: cluster-tool ## start one more shard; shardctl add-shard makes it known
+	@$(CLUSTER) add-shard
 
 status: cluster-tool ## show its parts
 	@$(CLUSTER) status
@@ -68,6 +73,10 @@ cluster-tool:
 
 demo: build ## walk through the API of a running cluster
 	@python3 demo/walk.py http://127.0.0.1:3002 http://127.0.0.1:3012 $(BIN)/examples/orders
+
+demo-move: build ## add a shard under load and move a quarter of the users there and back, on a cluster of its own
+	@$(CARGO) build --quiet --locked --package loadtest --package shard-router --bins
+	@exec python3 demo/move.py $(BIN) --servers $(SERVERS) $(MOVE)
 
 load: ## virtual users, or OPEN=1 a rate, on a running cluster; report in .tessera/reports
 	@$(CARGO) build --quiet --locked --package loadtest --features goose

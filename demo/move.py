@@ -3,9 +3,10 @@
 
 Starts a cluster of its own on free ports, and ends it whatever happens. Only the standard library; `make demo-move`
 builds what it needs. Exits with 1 if a single request failed.
-Usage: move.py FOLDER_OF_THE_EXECUTABLES [--rate 60] [--people 200]
+Usage: move.py FOLDER_OF_THE_EXECUTABLES [--rate 60] [--people 200] [--calm 5] …
 """
 import argparse
+import ctypes
 import json
 import os
 import shutil
@@ -14,12 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 PARSER = argparse.ArgumentParser()
 PARSER.add_argument("bin")
 PARSER.add_argument("--rate", type=int, default=60, help="requests a second")
 PARSER.add_argument("--people", type=int, default=200, help="who is signed up first")
-PARSER.add_argument("--mix", default="verify:55,refresh:40,login:5", help="what they ask for")
+PARSER.add_argument("--mix", default="verify:58,refresh:40,login:2", help="what they ask for")
 PARSER.add_argument("--servers", default="auto", help="auto, fetch or system")
 PARSER.add_argument("--calm", type=float, default=5, help="seconds before, between and after the moves")
 ARGS = PARSER.parse_args()
@@ -27,6 +29,8 @@ ARGS = PARSER.parse_args()
 STORE = os.path.abspath(".tessera")
 LONGEST_S = 900
 CHUNK = 4096
+# What nodes count when they turn somebody away.
+REFUSALS = ("tessera_hash_rejected_total{", "tessera_store_errors_total{", "tessera_shard_shed_total{")
 # From the first of these to the last, no write of the range is taken anywhere.
 WINDOW = ["fenced", "drained", "marker_arrived", "snapshots_pinned", "decided", "activated"]
 
@@ -39,10 +43,18 @@ def tool(name, *arguments):
     return [os.path.join(ARGS.bin, name), *map(str, arguments)]
 
 
-def lines_of(command, **more):
+def start(command, **more):
+    """A process that gets no Ctrl-C of its own, so that we end things in order, and that does not outlive us."""
+    def ends_with_us():
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+    return subprocess.Popen(command, text=True, start_new_session=True, preexec_fn=ends_with_us, **more)
+
+
+def lines_of(command):
     """What a command prints, line by line. It is asked to end, and waited for, if we are interrupted."""
-    # In a session of its own: Ctrl-C reaches us alone, and we end things in order.
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True, **more)
+    process = start(command, stdout=subprocess.PIPE)
     try:
         yield from process.stdout
     finally:
@@ -71,10 +83,10 @@ class Cluster:
         up = ["up", "--detach", "--free-ports", "--servers", ARGS.servers, "--cache", STORE]
         show(tool("devcluster", "--dir", self.home, *up))
 
-    def ports(self, prefix):
+    def ports(self, prefix, which="port"):
         with open(os.path.join(self.home, "cluster.json"), encoding="utf-8") as file:
             parts = json.load(file)["parts"]
-        return [f"127.0.0.1:{part['port']}" for part in parts if part["name"].startswith(prefix)]
+        return [f"127.0.0.1:{part[which]}" for part in parts if part["name"].startswith(prefix)]
 
     def shardctl(self, *arguments):
         reach = ["--directory", self.ports("directory")[0], "--secrets", os.path.join(self.home, "secrets")]
@@ -86,10 +98,19 @@ class Cluster:
         primary, *replicas = self.ports("shard-4-")
         return f"4={primary}" + (f",replicas={','.join(replicas)}" if replicas else "")
 
-    def keep_logs(self):
+    def keep_traces(self):
+        """What the parts printed and counted, for whoever wants to know why it went wrong; the refusals at once."""
         kept = os.path.join(STORE, "demo-move-logs")
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(os.path.join(self.home, "logs"), kept)
+        for number, ops in enumerate(self.ports("node-", "second_port"), 1):
+            with urllib.request.urlopen(f"http://{ops}/metrics", timeout=5) as answer:
+                counted = answer.read().decode()
+            with open(os.path.join(kept, f"node-{number}.metrics"), "w", encoding="utf-8") as file:
+                file.write(counted)
+            for line in counted.splitlines():
+                if line.startswith(REFUSALS):
+                    print(f"  node-{number}  {line}")
         return kept
 
     def end(self):
@@ -106,8 +127,7 @@ class Load:
         command = tool("loadtest", "open", "--host", hosts, "--rate", ARGS.rate, "--mix", ARGS.mix,
                        "--in-flight", ARGS.people, "--time", LONGEST_S, "--max-errors", 0,
                        "--marks", self.marks, "--reports", os.path.join(STORE, "reports"))
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                        start_new_session=True)
+        self.process = start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         # It says when it has signed everybody up and begins.
         for line in self.process.stderr:
             print(" ", line, end="", flush=True)
@@ -194,7 +214,7 @@ def run(cluster):
     told("there", there)
     told("back", back)
     if not good or not there or set(there) != set(back):
-        sys.exit(f"demo-move: not as it should be; logs are in {cluster.keep_logs()}")
+        sys.exit(f"demo-move: not as it should be; logs and metrics are in {cluster.keep_traces()}")
     print("demo-move: a quarter of the users moved and came back, and every request was answered")
 
 
@@ -211,6 +231,7 @@ def main():
         sys.exit("demo-move: interrupted")
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("stopping the cluster", file=sys.stderr)
         cluster.end()
 
 
