@@ -222,7 +222,7 @@ impl Shard {
 
     /// Between which instants the primary's clock stands, if it answers.
     pub(crate) fn primary_clock(&self, now: Instant) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
-        self.beats.primary_clock(now).filter(|_| self.primary.health.is_up())
+        self.told.beats.primary_clock(now).filter(|_| self.primary.health.is_up())
     }
 
     pub(crate) fn status(&self) -> ShardStatus {

@@ -56,7 +56,9 @@ pub async fn altered_migrations_are_refused(servers: &Servers) {
     execute(&mut second, "DELETE FROM meta.applied_migration WHERE version > 1").await.unwrap();
     let error = router.check_schema().await.unwrap_err().to_string();
     let latest = Schema::of_shards().latest();
-    let wanted = format!("shard 2: its schema is at migration 1, and this binary serves 2 to {latest}: run `auth-node migrate`");
+    let wanted = format!(
+        "shard 2: its schema is at migration 1, and this binary serves 2 to {latest}: run `auth-node migrate`"
+    );
     assert_eq!(error, wanted);
 }
 
