@@ -4,6 +4,8 @@
 //! plant a breach in [`every_rule_can_fail`].
 #[path = "tidy/documents.rs"]
 mod documents;
+#[path = "tidy/migrations.rs"]
+mod migrations;
 #[path = "tidy/tree.rs"]
 mod tree;
 
@@ -22,6 +24,7 @@ const RULES: &[(&str, Rule)] = &[
     ("no unwrap", no_unwrap),
     ("spans take nothing", spans),
     ("protected tables", protected_tables),
+    ("migrations", migrations::migrations),
     ("links", documents::links),
     ("quoted code", documents::quoted_code),
     ("metrics are documented", documents::metrics),
@@ -126,6 +129,23 @@ fn every_rule_can_fail() {
     let clean = read_tree();
     let more = [
         ("decisions are listed", "docs/adr/9999-planted.md", "# 9999. Planted\n".to_owned()),
+        (
+            "migrations",
+            "migrations/shard/9999_gone.sql",
+            "ALTER TABLE shard.users DROP COLUMN name;\n".to_owned(),
+        ),
+        ("migrations", "migrations/directory/9999_contract_gone.sql", "DROP TABLE directory.x;\n".to_owned()),
+        (
+            "migrations",
+            "migrations/shard/9999_index.sql",
+            "CREATE INDEX x ON shard.users (name);\n".to_owned(),
+        ),
+        (
+            "migrations",
+            "migrations/shard/9999_two.sql",
+            "-- no-transaction\nSELECT 1; SELECT 2;\n".to_owned(),
+        ),
+        ("migrations", "migrations/shard/new.sql", "SELECT 1;\n".to_owned()),
         ("short documents", "ARCHITECTURE.md", "a line\n".repeat(251)),
         ("bounds are tested", "docs/bounds.md", "| a | 1 | – | 503 | `no_such_test` |\n".to_owned()),
         ("bounds are tested", "docs/bounds.md", "| a | 1 | – | 503 | none |\n".to_owned()),

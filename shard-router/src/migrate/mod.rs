@@ -2,7 +2,7 @@
 //! **contract**.
 //!
 //! The SQL is embedded in the binary. What an operator does, and how a migration is written, stands in
-//! `docs/operations/migrations.md`; why it is so, in ADR 13. In one breath: a migration adds, unless its name says
+//! `docs/operations/migrations.md`; why it is so, in ADR 15. In one breath: a migration adds, unless its name says
 //! that it takes away; a [`Rollout`] brings it to a canary and then to the other shards in waves, and is refused while
 //! a move is open; a [`Backfill`] rewrites rows bucket by bucket; a node serves a shard whose history it knows and
 //! that has lost nothing since.
