@@ -2,15 +2,12 @@
 use std::fmt;
 
 use auth_core::domain::{DisplayName, Email, Password};
-use axum::body::Body;
-use axum::extract::{FromRequest, Request};
-use axum::http::header;
-use http_body_util::BodyExt;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use crate::app::App;
-use crate::problem::{FieldError, Problem};
+use crate::{BadBody, FieldError};
 
 /// The members of a JSON object. Take what you know, then [`Fields::finish`]: what is left is refused.
 pub struct Fields {
@@ -18,26 +15,18 @@ pub struct Fields {
     errors: Vec<FieldError>,
 }
 
-impl FromRequest<App> for Fields {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        if !is_json(&request) {
-            return Err(Problem::UnsupportedMediaType);
-        }
-        let bytes = read(request.into_body(), app.body_max_bytes).await?;
-        Self::parse(&bytes)
-    }
-}
-
 impl Fields {
-    fn parse(bytes: &[u8]) -> Result<Self, Problem> {
-        let text = std::str::from_utf8(bytes).map_err(|_| Problem::Malformed("The body is not UTF-8."))?;
+    /// Reads a body: UTF-8, one object, no name twice, at most 64 names.
+    ///
+    /// # Errors
+    /// [`BadBody::Malformed`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, BadBody> {
+        let text = std::str::from_utf8(bytes).map_err(|_| BadBody::Malformed("The body is not UTF-8."))?;
         let members = serde_json::from_str::<Members>(text).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => {
-                Problem::Malformed("The body must be one JSON object without repeated names.")
+                BadBody::Malformed("The body must be one JSON object without repeated names.")
             }
-            _ => Problem::Malformed("The body is not JSON."),
+            _ => BadBody::Malformed("The body is not JSON."),
         })?;
         Ok(Self { members: members.0, errors: Vec::new() })
     }
@@ -89,7 +78,10 @@ impl Fields {
     }
 
     /// The parsed values, if no field was at fault and none is left over.
-    pub fn finish<T>(mut self, values: Option<T>) -> Result<T, Problem> {
+    ///
+    /// # Errors
+    /// [`BadBody::Fields`].
+    pub fn finish<T>(mut self, values: Option<T>) -> Result<T, BadBody> {
         for (name, _) in &self.members {
             // The name comes from the client: shown back, but only a bounded, printable piece of it.
             let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
@@ -98,7 +90,7 @@ impl Fields {
         self.errors.truncate(32);
         match values {
             Some(values) if self.errors.is_empty() => Ok(values),
-            _ => Err(Problem::Validation(self.errors)),
+            _ => Err(BadBody::Fields(self.errors)),
         }
     }
 
@@ -117,29 +109,9 @@ impl Fields {
     }
 }
 
-/// What a client may go on sending after its body is too large, until it is cut off.
-const DISCARDED_BYTES: usize = 2 << 20;
-
-/// The whole body. One that is too large is read to its end and thrown away: closing on a client that still sends would
-/// reset the connection, and with it the answer.
-async fn read(mut body: Body, max_bytes: usize) -> Result<Vec<u8>, Problem> {
-    let (mut kept, mut seen) = (Vec::new(), 0);
-    while let Some(frame) = body.frame().await {
-        // A client that broke off reads no answer; any will do.
-        let frame = frame.map_err(|_| Problem::Malformed("The body ended early."))?;
-        let Some(data) = frame.data_ref() else { continue };
-        seen += data.len();
-        if seen <= max_bytes {
-            kept.extend_from_slice(data);
-        } else if seen > DISCARDED_BYTES {
-            break;
-        }
-    }
-    if seen > max_bytes { Err(Problem::PayloadTooLarge) } else { Ok(kept) }
-}
-
-fn is_json(request: &Request) -> bool {
-    let value = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+/// Whether `Content-Type` says JSON, with whatever parameters.
+pub fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
@@ -175,47 +147,30 @@ impl<'de> Deserialize<'de> for Members {
 mod tests {
     use super::*;
 
-    fn login(body: &[u8]) -> Result<(), Problem> {
-        let mut fields = Fields::parse(body)?;
-        let email = fields.email("email");
-        let password = fields.password("password");
-        fields.finish(email.zip(password)).map(|_| ())
-    }
-
-    fn at_fault(body: &str) -> Vec<String> {
-        match login(body.as_bytes()) {
-            Err(Problem::Validation(errors)) => errors.into_iter().map(|e| e.field).collect(),
-            other => panic!("{body}: {other:?}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_body_without_end_is_left() {
-        let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let count = std::sync::Arc::clone(&sent);
-        let endless = futures::stream::repeat_with(move || {
-            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            Ok::<_, std::io::Error>(vec![b' '; 1 << 10])
-        });
-        assert_eq!(read(Body::from_stream(endless), 65_536).await, Err(Problem::PayloadTooLarge));
-        assert_eq!(sent.load(std::sync::atomic::Ordering::Relaxed), (DISCARDED_BYTES >> 10) + 1);
-        assert_eq!(read(Body::from(vec![b' '; 65_536]), 65_536).await.map(|body| body.len()), Ok(65_536));
-    }
-
-    #[test]
-    fn every_field_at_fault_is_named() {
-        assert_eq!(login(br#"{"email":"a@example.com","password":"x"}"#), Ok(()));
-        assert_eq!(at_fault("{}"), ["email", "password"]);
-        assert_eq!(at_fault(r#"{"email":1,"password":null,"more":true}"#), ["email", "password", "more"]);
-        assert_eq!(at_fault(r#"{"email":"a@example.com","password":"x","Email":"b"}"#), ["Email"]);
-    }
-
     #[test]
     fn what_cannot_be_read_is_malformed() {
         for body in
             [&b"{"[..], b"", b"[]", b"null", b"\"x\"", b"{\"email\":\"\xff\"}", br#"{"a":1,"a":2}"#, b"{} {}"]
         {
-            assert!(matches!(login(body), Err(Problem::Malformed(_))), "{body:?}");
+            assert!(matches!(Fields::parse(body), Err(BadBody::Malformed(_))), "{body:?}");
         }
+        let many = |n| format!("{{{}}}", (0..n).map(|i| format!(r#""{i}":1"#)).collect::<Vec<_>>().join(","));
+        assert!(Fields::parse(many(64).as_bytes()).is_ok());
+        assert!(Fields::parse(many(65).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn json_by_its_essence() {
+        for (value, json) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/jsonp", false),
+            ("text/json", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, value.parse().unwrap())]);
+            assert_eq!(is_json(&headers), json, "{value}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
     }
 }
