@@ -4,7 +4,7 @@ use http::header::HOST;
 
 /// The names, in their one form.
 pub struct Hosts {
-    names: Vec<String>,
+    names: Vec<(String, Option<String>)>,
     https: bool,
 }
 
@@ -42,11 +42,21 @@ impl Hosts {
     }
 }
 
-/// Host names are compared without case, without the dot at the end and without the port that goes without saying.
-fn canonical(host: &str, https: bool) -> String {
+/// Name and port. Names are compared without case and without the dot at the end, and the port that goes without saying is
+/// none. What is no `name:port` is a name that nobody has.
+fn canonical(host: &str, https: bool) -> (String, Option<String>) {
     let host = host.to_ascii_lowercase();
-    let name = host.strip_suffix(if https { ":443" } else { ":80" }).unwrap_or(&host);
-    name.strip_suffix('.').unwrap_or(name).to_owned()
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if is_name(name) && port.bytes().all(|b| b.is_ascii_digit()) => (name, Some(port)),
+        _ => (host.as_str(), None),
+    };
+    let port = port.filter(|port| *port != if https { "443" } else { "80" });
+    (name.strip_suffix('.').unwrap_or(name).to_owned(), port.map(str::to_owned))
+}
+
+/// Colons stand only inside an address of IPv6, and that in brackets.
+fn is_name(name: &str) -> bool {
+    !name.contains(':') || (name.starts_with('[') && name.ends_with(']'))
 }
 
 #[cfg(test)]
@@ -64,6 +74,10 @@ mod tests {
             ("auth.example:3002", "auth.example", false, false),
             ("auth.example.evil", "auth.example", true, false),
             ("[::1]:3002", "[::1]:3002", false, true),
+            ("[::1]", "[::1]:80", false, true),
+            ("127.0.0.1:3002:80", "127.0.0.1:3002", false, false),
+            ("127.0.0.1:3002.", "127.0.0.1:3002", false, false),
+            ("auth.example:", "auth.example", true, false),
         ] {
             assert_eq!(canonical(a, https) == canonical(b, https), same, "{a} {b}");
         }
