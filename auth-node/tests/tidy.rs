@@ -41,6 +41,7 @@ const CRATES: &[(&str, &[&str], &[&str])] = &[
     ("auth-store", &["auth-core", "shard-key", "shard-router"], &["axum", "http", "hyper", "reqwest"]),
     ("token-verifier", &[], &["axum", "fred", "sqlx"]),
     ("devcluster", &["shard-router"], &["axum", "fred"]),
+    ("fuzz", &["auth-core", "auth-input", "shard-key", "token-verifier"], &["axum", "fred", "hyper", "sqlx"]),
     ("loadtest", &[], &["axum", "fred", "sqlx"]),
     ("move-trials", &["devcluster", "shard-router"], &["axum", "fred"]),
     ("move-model", &[], &["axum", "fred", "sqlx", "tokio", "rand"]),
