@@ -31,6 +31,12 @@ pub fn forwarded(data: &[u8]) {
         std::iter::once(HeaderValue::from_static("198.51.100.66")).chain(values.clone()).collect();
     let moved = proxies.client(peer, &headers(NAME, &more));
     assert!(moved == client || (moved == invented && trusted(client)), "{client} became {moved}");
+    // What the last proxy wrote is heard first: an address that is not ours ends the walk, and so does what is none.
+    for (last, ends_at) in [("198.51.100.66", invented), ("unknown", peer.to_canonical())] {
+        let more: Vec<HeaderValue> = values.iter().cloned().chain([HeaderValue::from_static(last)]).collect();
+        let ended = proxies.client(peer, &headers(NAME, &more));
+        assert_eq!(ended, if trusted(peer.to_canonical()) { ends_at } else { client }, "{last}");
+    }
     one_line_says_the_same(&proxies, peer, &values);
 
     let address = Address::new(client);
