@@ -22,6 +22,7 @@ RATE ?= 100
 LOAD ?=
 MOVE ?=
 COUNT ?= 200
+TARGETS ?=
 
 UP_FLAGS := --servers $(SERVERS) --replicas $(REPLICAS) \
 	$(if $(filter 1,$(DETACH)),--detach) $(if $(filter 1,$(FRESH)),--fresh) \
@@ -33,7 +34,8 @@ TOOLS := .tessera/tools/python/jwt interop/typescript/dist/verify.js .tessera/to
 	.tessera/tools/otlp/rotel/rotel-agent .tessera/tools/gateways/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status demo demo-move add-shard load tools openapi test check tidy doc licences bench figures move-trials fmt \
+.PHONY: help build up down status demo demo-move add-shard load tools openapi corpus test check tidy doc licences fuzz bench figures \
+	move-trials fmt \
 	kill pause resume start promote logs need-name cluster-tool
 
 help: ## show the targets and variables
@@ -88,7 +90,7 @@ tools: $(TOOLS) ## what the tests use: PyJWT, jose, schemathesis, gateways, rote
 	@python3 -m pip install --quiet --require-hashes --upgrade --target .tessera/tools/python -r $<
 	@touch $@
 
-interop/typescript/dist/verify.js: interop/typescript/package-lock.json interop/typescript/verify.ts
+interop/typescript/dist/verify.js: interop/typescript/package-lock.json $(wildcard interop/typescript/*.ts)
 	@npm ci --silent --no-audit --no-fund --prefix interop/typescript
 	@touch $@
 
@@ -112,6 +114,10 @@ openapi: ## write docs/openapi.json from the code
 	@$(CARGO) build --quiet --locked --package auth-node
 	@$(BIN)/auth-node openapi > docs/openapi.json
 
+corpus: ## write interop/corpus/tokens.json from the code
+	@$(CARGO) run --quiet --locked --package fuzz > interop/corpus/tokens.json.new
+	@mv interop/corpus/tokens.json.new interop/corpus/tokens.json
+
 test: build tools ## every test, on clusters of its own
 	@$(CARGO) test --workspace --locked
 
@@ -119,6 +125,7 @@ check: ## format, licences, lints, docs, house rules
 	@$(CARGO) fmt --all --check
 	@$(MAKE) --no-print-directory licences
 	@$(CARGO) clippy --workspace --all-targets --locked --quiet -- -D warnings
+	@$(CARGO) clippy --package fuzz --features driver --bins --locked --quiet -- -D warnings
 	@$(MAKE) --no-print-directory doc tidy
 
 tidy:
@@ -129,6 +136,9 @@ doc:
 
 licences:
 	@python3 scripts/licences.py
+
+fuzz: ## every fuzz target for TIME seconds, or TARGETS="email bearer" (builds a release)
+	@python3 scripts/fuzz.py $(TIME) $(TARGETS)
 
 bench: ## criterion over what requests are made of (builds a release)
 	@$(CARGO) bench --locked --package benches

@@ -14,6 +14,7 @@ use auth_core::services::{
     Account, Authenticator, ClockGuard, ClockState, Keys, LoginService, PasswordProof, RefreshService,
     RegisterService, SessionService, Throttle, TokenIssuer, TokenSettings,
 };
+use auth_input::TrustedProxies;
 use auth_store::{RedisConfig, RedisSessions, Store, StoreLimits};
 use chrono::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -23,7 +24,6 @@ use shard_router::{Address, Login, Router, RouterConfig};
 use crate::Failure;
 use crate::config::{Config, ConfigError};
 use crate::edge::Edge;
-use crate::extract::TrustedProxies;
 use crate::secrets::{self, SecretFiles};
 use crate::time::{SystemClock, SystemRandom};
 use crate::traces::Traces;

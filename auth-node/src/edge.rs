@@ -3,11 +3,12 @@
 //! Built from the configuration once. The order is that of `routes.rs`: headers outermost, then the host, then the origin.
 use std::sync::Arc;
 
+use auth_input::{BadHost, Hosts, Origins};
 use axum::extract::{Request, State};
 use axum::http::header::{
     self, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_METHOD, CONTENT_SECURITY_POLICY, HOST, ORIGIN, STRICT_TRANSPORT_SECURITY, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, CONTENT_SECURITY_POLICY, ORIGIN, STRICT_TRANSPORT_SECURITY, VARY,
 };
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -18,7 +19,6 @@ use crate::config::Server;
 use crate::problem::Problem;
 
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What a page of another origin may send and read, and for how long its browser remembers that, in seconds.
 const REQUEST_HEADERS: &str =
@@ -35,8 +35,8 @@ const NO_CONTENT_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 pub struct Edge(Arc<Rules>);
 
 struct Rules {
-    hosts: Vec<String>,
-    origins: Vec<String>,
+    hosts: Hosts,
+    origins: Origins,
     https: bool,
 }
 
@@ -46,29 +46,9 @@ impl Edge {
         let https = server.public_url.starts_with("https://");
         let own = server.public_url.split_once("://").map_or("", |(_, host)| host);
         let hosts = server.allowed_hosts.iter().map(String::as_str).chain([own]);
-        let origins = server.allowed_origins.iter().chain([&server.public_url]);
-        Self(Arc::new(Rules {
-            hosts: hosts.map(|host| canonical(host, https)).collect(),
-            origins: origins.cloned().collect(),
-            https,
-        }))
+        let origins = server.allowed_origins.iter().chain([&server.public_url]).map(String::as_str);
+        Self(Arc::new(Rules { hosts: Hosts::new(hosts, https), origins: Origins::new(origins), https }))
     }
-
-    fn knows_host(&self, host: &str) -> bool {
-        let host = canonical(host, self.0.https);
-        self.0.hosts.contains(&host)
-    }
-
-    fn knows_origin(&self, origin: &HeaderValue) -> bool {
-        self.0.origins.iter().any(|known| known.as_bytes() == origin.as_bytes())
-    }
-}
-
-/// Host names are compared without case, without the dot at the end and without the port that goes without saying.
-fn canonical(host: &str, https: bool) -> String {
-    let host = host.to_ascii_lowercase();
-    let name = host.strip_suffix(if https { ":443" } else { ":80" }).unwrap_or(&host);
-    name.strip_suffix('.').unwrap_or(name).to_owned()
 }
 
 /// Headers that every answer has. A page brings a content policy of its own.
@@ -94,29 +74,27 @@ pub async fn own_host(State(edge): State<Edge>, request: Request, next: Next) ->
     if request.uri().path() == "/health" {
         return next.run(request).await;
     }
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return Problem::Malformed("The request needs one Host header.").into_response();
-    };
-    // RFC 9112 section 3.2.2: a target in absolute form speaks, whatever Host says. Both must be ours.
-    let target = request.uri().authority().map_or("", Authority::as_str);
-    let ours = host.to_str().is_ok_and(|host| edge.knows_host(host))
-        && (target.is_empty() || edge.knows_host(target));
-    if ours { next.run(request).await } else { Problem::Misdirected.into_response() }
+    let authority = request.uri().authority().map(Authority::as_str);
+    match edge.0.hosts.check(request.headers(), authority) {
+        Ok(()) => next.run(request).await,
+        Err(BadHost::NotOne) => Problem::Malformed("The request needs one Host header.").into_response(),
+        Err(BadHost::Foreign) => Problem::Misdirected.into_response(),
+    }
 }
 
 /// Cross-origin sharing (Fetch standard) with the origins that are listed, by name, never with `*`. A foreign page is not
-/// told anything, and what it sends is refused if it would change something.
+/// told anything, and what it sends is refused if it would change something: no cookie signs anyone in, so an unsafe call
+/// needs JSON (the body extractor) and an origin of ours, where the browser names one.
 pub async fn own_origin(State(edge): State<Edge>, request: Request, next: Next) -> Response {
     let origin = request.headers().get(ORIGIN).cloned();
-    let known = origin.filter(|origin| edge.knows_origin(origin));
+    let known = origin.filter(|origin| edge.0.origins.knows(origin));
     let preflight = request.method() == Method::OPTIONS
         && request.headers().contains_key(ORIGIN)
         && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let refused = Problem::Forbidden("This origin may not send such calls.");
     let mut response = if preflight {
         if known.is_some() { allowed() } else { refused.into_response() }
-    } else if request.method().is_safe() || same_site(&edge, request.headers()) {
+    } else if request.method().is_safe() || edge.0.origins.may_write(request.headers()) {
         next.run(request).await
     } else {
         refused.into_response()
@@ -139,36 +117,4 @@ fn allowed() -> Response {
         (ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE_S),
     ];
     (StatusCode::NO_CONTENT, headers).into_response()
-}
-
-/// While no cookie signs anyone in, an unsafe call needs JSON (the body extractor) and an origin of ours, where the
-/// browser names one.
-fn same_site(edge: &Edge, headers: &HeaderMap) -> bool {
-    let origin_ok = headers.get(ORIGIN).is_none_or(|origin| edge.knows_origin(origin));
-    let site = headers.get(SEC_FETCH_SITE).map(|site| site.to_str().unwrap_or("?"));
-    // A listed origin may be another site; then Origin has spoken.
-    let site_ok = site.is_none_or(|site| matches!(site, "same-origin" | "same-site" | "none"))
-        || (origin_ok && headers.contains_key(ORIGIN));
-    origin_ok && site_ok
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_are_compared_as_names() {
-        for (a, b, https, same) in [
-            ("Auth.Example", "auth.example", true, true),
-            ("auth.example:443", "auth.example", true, true),
-            ("auth.example.", "auth.example", true, true),
-            ("auth.example:80", "auth.example", false, true),
-            ("auth.example:80", "auth.example", true, false),
-            ("auth.example:3002", "auth.example", false, false),
-            ("auth.example.evil", "auth.example", true, false),
-            ("[::1]:3002", "[::1]:3002", false, true),
-        ] {
-            assert_eq!(canonical(a, https) == canonical(b, https), same, "{a} {b}");
-        }
-    }
 }

@@ -1,4 +1,5 @@
 //! What happens around every public request: an id, one log line, one measurement, perhaps a trace, a deadline.
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,8 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
     let seen = Seen { id: id.to_str().unwrap_or_default(), method, route };
     let traced = app.traces.as_ref().is_some_and(|traces| traces.takes(rand::random()));
     let span = if traced {
-        traces::open(&seen, &request, app.proxies.sent(request.extensions()))
+        let peer = request.extensions().get::<SocketAddr>();
+        traces::open(&seen, &request, peer.is_some_and(|peer| app.proxies.trusts(peer.ip())))
     } else {
         tracing::info_span!("request", request.id = seen.id, http.route = route.unwrap_or("unmatched"))
     };
@@ -71,12 +73,7 @@ fn method_name(method: &Method) -> &'static str {
 
 /// A caller's id is kept when it is harmless; else we make one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let given = headers.get(&REQUEST_ID).filter(|value| {
-        let bytes = value.as_bytes();
-        (1..=64).contains(&bytes.len())
-            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
-    });
-    given.cloned().unwrap_or_else(|| {
+    auth_input::request_id(headers).cloned().unwrap_or_else(|| {
         let id = format!("{:032x}", rand::random::<u128>());
         HeaderValue::from_str(&id).expect("hexadecimal digits are a header value")
     })

@@ -3,6 +3,7 @@
 //! Nothing internal can get in here: a problem carries its kind, the fields at fault, a wait and perhaps the id of a trace, no
 //! text from below.
 use auth_core::domain::Standing;
+use auth_input::{BadBody, FieldError};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -34,16 +35,12 @@ pub enum Problem {
     Internal,
 }
 
-/// A field that was refused, and why. The value is never repeated.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldError {
-    pub field: String,
-    pub reason: String,
-}
-
-impl FieldError {
-    pub fn new(field: &str, reason: impl Into<String>) -> Self {
-        Self { field: field.to_owned(), reason: reason.into() }
+impl From<BadBody> for Problem {
+    fn from(bad: BadBody) -> Self {
+        match bad {
+            BadBody::Malformed(detail) => Self::Malformed(detail),
+            BadBody::Fields(errors) => Self::Validation(errors),
+        }
     }
 }
 

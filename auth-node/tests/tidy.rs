@@ -32,6 +32,7 @@ const RULES: &[(&str, Rule)] = &[
     ("decisions are listed", documents::decisions),
     ("bounds are tested", documents::bounds),
     ("short documents", documents::short_documents),
+    ("no conflict markers", conflict_markers),
 ];
 
 /// Each member, the only crates of ours that it may import, and the foreign ones that it must not.
@@ -43,11 +44,12 @@ const CRATES: &[(&str, &[&str], &[&str])] = &[
     ("auth-store", &["auth-core", "shard-key", "shard-router"], &["axum", "http", "hyper", "reqwest"]),
     ("token-verifier", &[], &["axum", "fred", "sqlx"]),
     ("devcluster", &["shard-router"], &["axum", "fred"]),
+    ("fuzz", &["auth-core", "auth-input", "shard-key", "token-verifier"], &["axum", "fred", "hyper", "sqlx"]),
     ("loadtest", &[], &["axum", "fred", "sqlx"]),
-    ("move-model", &[], &["axum", "fred", "sqlx"]),
     ("move-trials", &["devcluster", "shard-router"], &["axum", "fred"]),
     ("move-model", &[], &["axum", "fred", "sqlx", "tokio", "rand"]),
-    ("auth-node", &["auth-core", "auth-store", "shard-key", "shard-router"], &["fred", "sqlx"]),
+    ("auth-input", &["auth-core"], &["axum", "fred", "hyper", "reqwest", "sqlx", "tokio"]),
+    ("auth-node", &["auth-core", "auth-input", "auth-store", "shard-key", "shard-router"], &["fred", "sqlx"]),
     ("benches", &["auth-core", "devcluster", "shard-key", "shard-router", "token-verifier"], &["fred"]),
 ];
 
@@ -147,6 +149,8 @@ fn every_rule_can_fail() {
         ),
         ("migrations", "migrations/shard/new.sql", "SELECT 1;\n".to_owned()),
         ("short documents", "ARCHITECTURE.md", "a line\n".repeat(251)),
+        ("no conflict markers", "docs/planted.md", "kept\n<<<<<<< HEAD\nours\n".to_owned()),
+        ("no conflict markers", "config/planted.toml", "ours = 1\n=======\ntheirs = 1\n".to_owned()),
         ("bounds are tested", "docs/bounds.md", "| a | 1 | – | 503 | `no_such_test` |\n".to_owned()),
         ("bounds are tested", "docs/bounds.md", "| a | 1 | – | 503 | none |\n".to_owned()),
         ("bounds are tested", "docs/bounds.md", "| a | 1 | `limits.no_such` | 503 | `wait` |\n".to_owned()),
@@ -312,4 +316,16 @@ fn protected_tables(tree: &Tree) -> Vec<String> {
         }
     }
     found
+}
+
+/// What an unfinished merge leaves at the beginning of a line. A heading is not underlined with seven `=` here.
+fn conflict_markers(tree: &Tree) -> Vec<String> {
+    let is_marker = |line: &str| {
+        line == "======="
+            || ["<<<<<<< ", "||||||| ", ">>>>>>> "].iter().any(|marker| line.starts_with(marker))
+    };
+    let lines =
+        tree.iter().flat_map(|(path, text)| text.lines().enumerate().map(move |(at, line)| (path, at, line)));
+    let marked = lines.filter(|(.., line)| is_marker(line));
+    marked.map(|(path, at, _)| format!("{path}:{}: a merge was not finished", at + 1)).collect()
 }

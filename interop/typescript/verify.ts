@@ -9,7 +9,10 @@
  * Environment: TESSERA_ISSUER (default http://127.0.0.1:3002), TESSERA_JWKS_URL (default
  * {issuer}/.well-known/jwks.json), TESSERA_AUDIENCE (default the issuer).
  */
-import { createRemoteJWKSet, decodeProtectedHeader, errors, jwtVerify, type JWTPayload } from "jose";
+import { pathToFileURL } from "node:url";
+import {
+  createRemoteJWKSet, decodeProtectedHeader, errors, jwtVerify, type JWTPayload, type JWTVerifyGetKey,
+} from "jose";
 
 const MAX_TOKEN_BYTES = 8 * 1024;
 const MAX_LIFETIME_S = 3600;
@@ -48,10 +51,8 @@ function checkClaims(claims: JWTPayload): void {
   if (lifetime <= 0 || lifetime > MAX_LIFETIME_S) throw new Refused("the token lifetime is out of range");
 }
 
-type KeySet = ReturnType<typeof createRemoteJWKSet>;
-
 /** The claims of `token`. A service makes `keys` once and keeps it: it caches the set, with a cool-down. */
-export async function verify(token: string, issuer: string, audience: string, keys: KeySet): Promise<JWTPayload> {
+export async function verify(token: string, issuer: string, audience: string, keys: JWTVerifyGetKey): Promise<JWTPayload> {
   checkHeader(token);
   const { payload } = await jwtVerify(token, keys, {
     algorithms: ["EdDSA"],
@@ -86,4 +87,4 @@ async function main(): Promise<number> {
   }
 }
 
-process.exitCode = await main();
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) process.exitCode = await main();

@@ -38,7 +38,7 @@ pub(crate) fn parse_set(body: &[u8]) -> Result<(Keys, usize), &'static str> {
     };
     // A kid that is claimed twice is nobody's, even if one of the two keys is bad.
     let mut claimed: HashMap<&str, usize> = HashMap::new();
-    for kid in list.iter().filter_map(kid_of) {
+    for kid in list.iter().flat_map(kids_of) {
         *claimed.entry(kid).or_default() += 1;
     }
     let keys: Keys = list
@@ -54,9 +54,10 @@ pub(crate) fn parse_set(body: &[u8]) -> Result<(Keys, usize), &'static str> {
     Ok((keys, dropped))
 }
 
-fn kid_of(jwk: &Json) -> Option<&str> {
-    let Json::Object(members) = jwk else { return None };
-    member(members, "kid")?.text()
+/// Every `kid` of an object, also of one that has several: which of them counts is a matter of the reader.
+fn kids_of(jwk: &Json) -> impl Iterator<Item = &str> {
+    let members = if let Json::Object(members) = jwk { members.as_slice() } else { &[] };
+    members.iter().filter(|(name, _)| name == "kid").filter_map(|(_, kid)| kid.text())
 }
 
 /// One key, or `None` if anything about it is not as it must be (RFC 8037 section 2).
@@ -145,6 +146,9 @@ mod tests {
             assert!(keys.contains_key("good"));
         }
         let (keys, dropped) = set(&[jwk("twice"), jwk("twice"), jwk("good")]).unwrap();
+        assert_eq!((keys.len(), dropped, keys.contains_key("good")), (1, 2, true));
+        let two_names = jwk("other").replace(r#""use""#, r#""kid":"twice","use""#);
+        let (keys, dropped) = set(&[jwk("twice"), two_names, jwk("good")]).unwrap();
         assert_eq!((keys.len(), dropped, keys.contains_key("good")), (1, 2, true));
         let (keys, _) =
             set(&[jwk("a").replace(r#""use""#, r#""key_ops":["verify"],"later":1.5,"use""#)]).unwrap();

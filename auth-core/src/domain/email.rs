@@ -119,7 +119,9 @@ fn accepted_in_local(c: char) -> bool {
 }
 
 fn normal_domain(domain: &str) -> Result<String, EmailError> {
-    let ascii = idna::domain_to_ascii_strict(domain).map_err(|_| EmailError::Domain)?;
+    // UTS 46 maps before it normalises, and maps U+0345 to a letter: marks in another order would be another domain.
+    let composed: String = domain.nfc().collect();
+    let ascii = idna::domain_to_ascii_strict(&composed).map_err(|_| EmailError::Domain)?;
     let labels_ok = ascii.split('.').all(|label| !label.is_empty() && label.len() <= 63);
     let dotted = ascii.contains('.');
     let numeric_top = ascii.rsplit('.').next().is_some_and(|top| top.bytes().all(|b| b.is_ascii_digit()));
@@ -147,6 +149,8 @@ mod tests {
         ("o'brien@example.co.uk", "o'brien@example.co.uk"),
         ("ﬁona@example.com", "fiona@example.com"),
         ("用户@例子.广告", "用户@xn--fsqu00a.xn--4rr70v"),
+        ("ada@a\u{345}\u{34d}.example", "ada@xn--a-9fb83a.example"),
+        ("ada@a\u{34d}\u{345}.example", "ada@xn--a-9fb83a.example"),
     ];
 
     #[test]

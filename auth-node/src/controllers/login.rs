@@ -1,6 +1,7 @@
 //! `POST /auth/v1/login`
 use auth_core::domain::DeviceSecret;
 use auth_core::services::LoginRequest;
+use auth_input::{DEVICE_COOKIE, DEVICE_HEADER, Fields, forms};
 use axum::extract::State;
 use axum::http::header::{HeaderName, HeaderValue, SET_COOKIE};
 use axum::response::Response;
@@ -9,16 +10,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::views;
 use crate::app::App;
-use crate::extract::{Client, DEVICE_COOKIE, DEVICE_HEADER, Fields};
+use crate::extract::Client;
 use crate::problem::Problem;
 
 pub async fn create(
     State(app): State<App>,
     Client(client): Client,
-    mut body: Fields,
+    body: Fields,
 ) -> Result<Response, Problem> {
-    let (email, password) = (body.email("email"), body.password("password"));
-    let (email, password) = body.finish(email.zip(password))?;
+    let forms::Login { email, password } = forms::login(body)?;
     let done = app.login.run(LoginRequest { email, password, client }).await?;
     let mut response = views::grant(done.grant);
     if let Some(secret) = done.new_device {

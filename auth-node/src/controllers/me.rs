@@ -1,4 +1,5 @@
 //! `/auth/v1/me`
+use auth_input::{Fields, forms};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -6,7 +7,7 @@ use axum::response::Response;
 
 use super::views;
 use crate::app::App;
-use crate::extract::{Caller, Client, Consistency, Fields, IdempotencyKey, Subject};
+use crate::extract::{Caller, Client, Consistency, IdempotencyKey, Subject};
 use crate::problem::Problem;
 
 pub async fn show(
@@ -22,10 +23,9 @@ pub async fn rename(
     State(app): State<App>,
     Subject(caller): Subject,
     IdempotencyKey(once): IdempotencyKey,
-    mut body: Fields,
+    body: Fields,
 ) -> Result<Response, Problem> {
-    let name = body.name_or_null("name");
-    let name = body.finish(name)?;
+    let name = forms::rename(body)?;
     let user = app.account.rename(caller, name, once.as_ref()).await?;
     Ok(views::private(Json(views::user(&user))))
 }
@@ -35,10 +35,9 @@ pub async fn change_password(
     Subject(caller): Subject,
     Client(client): Client,
     IdempotencyKey(once): IdempotencyKey,
-    mut body: Fields,
+    body: Fields,
 ) -> Result<StatusCode, Problem> {
-    let (current, new) = (body.password("current"), body.new_password("new"));
-    let (current, new) = body.finish(current.zip(new))?;
+    let forms::ChangePassword { current, new } = forms::change_password(body)?;
     app.account.change_password(caller, (&current, &new), client.address, once.as_ref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -48,10 +47,9 @@ pub async fn delete(
     Subject(caller): Subject,
     Client(client): Client,
     IdempotencyKey(once): IdempotencyKey,
-    mut body: Fields,
+    body: Fields,
 ) -> Result<StatusCode, Problem> {
-    let password = body.password("password");
-    let password = body.finish(password)?;
+    let password = forms::delete_account(body)?;
     app.account.delete(caller, &password, client.address, once.as_ref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

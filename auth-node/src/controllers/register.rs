@@ -1,5 +1,6 @@
 //! `POST /auth/v1/register`
 use auth_core::services::RegisterRequest;
+use auth_input::{Fields, forms};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -8,17 +9,15 @@ use serde_json::json;
 
 use super::views;
 use crate::app::App;
-use crate::extract::{Fields, IdempotencyKey};
+use crate::extract::IdempotencyKey;
 use crate::problem::Problem;
 
 pub async fn create(
     State(app): State<App>,
     IdempotencyKey(once): IdempotencyKey,
-    mut body: Fields,
+    body: Fields,
 ) -> Result<Response, Problem> {
-    let (email, password) = (body.email("email"), body.new_password("password"));
-    let name = body.optional_name("name");
-    let (email, password) = body.finish(email.zip(password))?;
+    let forms::Register { email, password, name } = forms::register(body)?;
     let user = app.register.run(RegisterRequest { email, password, name, once }).await?;
     Ok(views::private((StatusCode::CREATED, Json(json!({ "user": views::user(&user) }))).into_response()))
 }

@@ -1,6 +1,5 @@
-//! `Authorization: Bearer …` (RFC 6750 section 2.1; never from the query or a form).
+//! The caller, by the token of `Authorization: Bearer …`.
 use axum::extract::FromRequestParts;
-use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
 use auth_core::domain::Principal;
@@ -65,41 +64,6 @@ async fn refused(error: AuthError, parts: &Parts, app: &App) -> Problem {
     }
 }
 
-/// Exactly one header, scheme `Bearer` in any case (RFC 9110 section 11.1), one space, one token.
 fn token(parts: &Parts) -> Result<&str, AuthError> {
-    let mut values = parts.headers.get_all(AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return Err(AuthError::NotOurs) };
-    let value = value.to_str().map_err(|_| AuthError::NotOurs)?;
-    let (scheme, token) = value.split_once(' ').ok_or(AuthError::NotOurs)?;
-    if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() {
-        Ok(token)
-    } else {
-        Err(AuthError::NotOurs)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use axum::http::Request;
-
-    fn read(values: &[&str]) -> Option<String> {
-        let mut request = Request::builder();
-        for value in values {
-            request = request.header(AUTHORIZATION, *value);
-        }
-        let (parts, ()) = request.body(()).unwrap().into_parts();
-        token(&parts).ok().map(str::to_owned)
-    }
-
-    #[test]
-    fn one_bearer_header_and_nothing_else() {
-        assert_eq!(read(&["Bearer abc"]), Some("abc".into()));
-        assert_eq!(read(&["bEaReR abc"]), Some("abc".into()));
-        for bad in
-            [&[][..], &["Basic abc"], &["Bearer"], &["Bearer "], &["Bearerabc"], &["Bearer a", "Bearer a"]]
-        {
-            assert_eq!(read(bad), None, "{bad:?}");
-        }
-    }
+    auth_input::bearer(&parts.headers).ok_or(AuthError::NotOurs)
 }

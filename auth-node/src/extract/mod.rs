@@ -1,12 +1,12 @@
-//! From HTTP to domain values: parsed once, here; a controller gets only what is valid.
+//! From HTTP to domain values: parsed once, here; a controller gets only what is valid. What strangers wrote is read by
+//! the pure functions of `auth-input`; this module hands it to them and answers for them.
 mod bearer;
+mod body;
 mod client;
 mod consistency;
-mod fields;
 mod once;
 
 pub use bearer::{Caller, Subject, Visitor};
-pub use client::{Client, DEVICE_COOKIE, DEVICE_HEADER, TrustedProxies};
+pub use client::Client;
 pub use consistency::Consistency;
-pub use fields::Fields;
 pub use once::IdempotencyKey;
