@@ -10,7 +10,7 @@ struct Row {
 /// Gives every documented metric its help text. Once, after the recorder is installed.
 pub fn describe() {
     for Row { name, kind, what } in PAGE.lines().filter_map(row) {
-        let help = what.replace('`', "");
+        let help = plain(what);
         match kind {
             "counter" => metrics::describe_counter!(name, help),
             "gauge" => metrics::describe_gauge!(name, help),
@@ -27,6 +27,16 @@ fn row(line: &'static str) -> Option<Row> {
     Some(Row { name, kind, what })
 }
 
+/// Without the marks of Markdown: of a link its text.
+fn plain(what: &str) -> String {
+    let mut pieces = what.split("](");
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        text.push_str(piece.split_once(')').map_or(piece, |(_, after)| after));
+    }
+    text.replace(['`', '['], "")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,5 +51,13 @@ mod tests {
             assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
             assert!(what.len() > 10, "{name}: {what}");
         }
+    }
+
+    #[test]
+    fn markdown_becomes_text() {
+        assert_eq!(
+            plain("1 while it is `one` that it [serves](a.md#b) (now)"),
+            "1 while it is one that it serves (now)"
+        );
     }
 }
