@@ -208,7 +208,7 @@ impl App {
     pub fn not_ready(&self) -> Option<&'static str> {
         if self.draining.load(Ordering::Relaxed) {
             Some("draining")
-        } else if self.guard.state() == ClockState::Drain {
+        } else if self.clock_is_far_off() {
             Some("the clock is off")
         } else if self.keys.signer(self.clock.now()).is_none() {
             Some("no signing key is valid now")
@@ -217,6 +217,11 @@ impl App {
         } else {
             None
         }
+    }
+
+    /// Whether every verdict about time would be wrong here.
+    pub fn clock_is_far_off(&self) -> bool {
+        self.guard.state() == ClockState::Drain
     }
 
     /// Compares the clock with those of the shards.

@@ -79,6 +79,14 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     })
 }
 
+/// A clock that is far off calls live tokens expired and drops the key that signs: no verdict from here, but 503.
+pub async fn sound_clock(State(app): State<App>, request: Request, next: Next) -> Response {
+    if app.clock_is_far_off() && request.uri().path() != "/health" {
+        return Problem::Unavailable.into_response();
+    }
+    next.run(request).await
+}
+
 /// No request outlives its deadline. What its store call did by then is unknown, hence 503.
 ///
 /// A call that may change something runs on a task of its own: a client that hangs up must not leave a commit without

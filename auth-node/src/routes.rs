@@ -33,6 +33,7 @@ pub fn public(app: App) -> Router {
         .fallback(|| async { Problem::NotFound })
         // The last layer is the outermost.
         .layer(from_fn_with_state(app.request_timeout, middleware::deadline))
+        .layer(from_fn_with_state(app.clone(), middleware::sound_clock))
         .layer(from_fn_with_state(app.edge.clone(), edge::own_origin))
         .layer(from_fn_with_state(app.edge.clone(), edge::own_host))
         .layer(from_fn_with_state(app.clone(), middleware::observe))

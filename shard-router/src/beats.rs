@@ -23,13 +23,18 @@ pub(crate) struct Beat {
     pub(crate) seen: Instant,
 }
 
-/// The last two distinct heartbeats of a shard's primary.
+/// The last two distinct heartbeats of a shard's primary, and the last reading of its clock.
 #[derive(Debug, Default)]
-pub(crate) struct Beats(Mutex<(Option<Beat>, Option<Beat>)>);
+pub(crate) struct Beats {
+    held: Mutex<(Option<Beat>, Option<Beat>)>,
+    clock: Mutex<Option<Beat>>,
+}
 
 impl Beats {
     pub(crate) fn saw(&self, beat: Beat) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The clock was read even if the beat is the same.
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(beat);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         match held.1 {
             Some(latest) if latest.beat_at == beat.beat_at => {}
             latest => *held = (latest, Some(beat)),
@@ -38,14 +43,15 @@ impl Beats {
 
     /// Between which instants the primary's clock stands at `now`; `None` if it was not read of late.
     pub(crate) fn primary_clock(&self, now: Instant) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
-        let Beat { primary_now, asked, seen, .. } = self.0.lock().unwrap_or_else(PoisonError::into_inner).1?;
+        let Beat { primary_now, asked, seen, .. } =
+            (*self.clock.lock().unwrap_or_else(PoisonError::into_inner))?;
         let since = |then: Instant| now.saturating_duration_since(then);
         (since(seen) < FRESH).then(|| (primary_now + since(seen), primary_now + since(asked)))
     }
 
     /// How far a replica with this heartbeat is behind, or `None` while nothing is known of the primary.
     pub(crate) fn lag_of(&self, replica_beat_at: DateTime<Utc>, now: Instant) -> Option<Duration> {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let settled = |beat: &Beat| now.saturating_duration_since(beat.seen) >= SETTLE;
         let expected = held.1.filter(settled).or(held.0).or(held.1)?;
         if replica_beat_at >= expected.beat_at {

@@ -114,9 +114,10 @@ fn sort(
             sorted.report.contested.push(*bucket);
         } else if had(bucket) {
             sorted.mine.push(*bucket);
-        } else {
+        } else if believed.contains_key(bucket) {
             sorted.report.missing.push(*bucket);
         }
+        // What is not remembered was settled by an earlier run.
     }
     sorted.report.active = sorted.mine.len();
     sorted
@@ -139,9 +140,8 @@ async fn give(
     let epochs: BTreeMap<i32, i64> = map.iter().map(|(bucket, _, epoch)| (*bucket, *epoch + 1)).collect();
     let mine: Vec<i64> = found.mine.iter().filter_map(|bucket| epochs.get(bucket).copied()).collect();
     sqlx::query(sql::SERVE_AGAIN).bind(&found.mine).bind(mine).execute(&mut *tx).await?;
-    if found.report.contested.is_empty() && found.report.missing.is_empty() {
-        sqlx::query(sql::FORGET_QUARANTINE).execute(&mut *tx).await?;
-    }
+    let open: Vec<i32> = [&found.report.contested[..], &found.report.missing[..]].concat();
+    sqlx::query(sql::FORGET_QUARANTINE).bind(open).execute(&mut *tx).await?;
     tx.commit().await
 }
 

@@ -6,8 +6,12 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 
-pub async fn public() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+/// For whoever sends traffic here: not while the node drains, or cannot do its work.
+pub async fn public(State(app): State<App>) -> (StatusCode, Json<Value>) {
+    match app.not_ready() {
+        None => (StatusCode::OK, Json(json!({ "status": "ok" }))),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "not ready" }))),
+    }
 }
 
 pub async fn live() -> Json<Value> {

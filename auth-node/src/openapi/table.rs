@@ -168,9 +168,15 @@ fn about() -> Vec<Operation> {
         |id: &str, values: Value| json!({ "name": id, "in": "path", "required": true, "schema": values });
     vec![
         Operation::new("get", "/health", TAG, "health", "Is this node there?")
-            .text("Says nothing about databases. Every `Host` will do.")
+            .text("For load balancers. Says nothing about databases. Every `Host` will do.")
             .any_host()
-            .answers_json(200, "It is.", object(json!({ "status": { "const": "ok" } })), &[]),
+            .answers_json(200, "It is.", object(json!({ "status": { "const": "ok" } })), &[])
+            .answers_json(
+                503,
+                "Send nothing here: it drains, or its clock is far off.",
+                object(json!({ "status": { "const": "not ready" } })),
+                &[],
+            ),
         Operation::new("get", "/openapi.json", TAG, "getOpenapi", "This document").answers_json(
             200,
             "OpenAPI 3.1.",

@@ -105,7 +105,12 @@ async fn master_paused(world: Arc<World>) {
         // A single command may be late on a busy machine; a master that does not answer is late each time.
         eventually("Redis answers for the others", || all_hit(others.clone())).await;
         let before = loads().await;
-        assert_eq!(check(&world, &own).await, (0.0, 3.0), "asked nothing, and answered all the same");
+        // At least: what another part of the node asks of that master meanwhile is refused, too.
+        let (hits, refused) = check(&world, &own).await;
+        assert!(
+            hits == 0.0 && refused >= 3.0,
+            "asked nothing ({hits}, {refused}), and answered all the same"
+        );
         assert!(loads().await >= before + 3.0, "by PostgreSQL");
     }
     for part in [&replica, &name] {

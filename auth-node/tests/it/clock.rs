@@ -41,9 +41,7 @@ impl Drop for Node {
 impl Node {
     fn start(world: &World, library: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let held = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
-        let ports = [0, 1].map(|n| held[n].local_addr().expect("its address").port());
-        drop(held);
+        let ports = [(); 2].map(|()| world.cluster.spare_port().expect("a port"));
         std::fs::write(folder.path().join("clock"), "+0").expect("written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_auth-node"));
         command.arg("--config").arg(world.cluster.home().node_config("node-1")).arg("serve");
@@ -109,6 +107,11 @@ async fn clock(world: Arc<World>, library: PathBuf) {
     }
     node.set("+60s");
     eventually("it is not ready", || async { node.is_ready(&world).await == Some(false) }).await;
+    // No token that lives is called expired, and no key that signs goes missing.
+    check().await.expect_problem(503, "unavailable");
+    let keys = world.call_at(&url, Method::GET, "/.well-known/jwks.json", None, None).await;
+    keys.expect_problem(503, "unavailable");
+    world.call_at(&url, Method::GET, "/health", None, None).await.expect(503);
     node.set("+0");
     eventually("it is ready again", || async { node.is_ready(&world).await == Some(true) }).await;
 }

@@ -65,8 +65,10 @@ pub(crate) const INSERT_DISTRUSTED: &str =
 
 pub(crate) const DISTRUSTED_KIDS: &str = "SELECT kid FROM meta.distrusted_key ORDER BY kid";
 
+/// A beat from the future was written before the clock was set back: it must not silence the next ones.
 pub(crate) const BEAT: &str = "UPDATE meta.heartbeat SET beat_at = clock_timestamp()
-    WHERE beat_at < clock_timestamp() - interval '500 milliseconds'";
+    WHERE beat_at < clock_timestamp() - interval '500 milliseconds'
+       OR beat_at > clock_timestamp()";
 
 pub(crate) const READ_BEAT: &str = "SELECT beat_at, clock_timestamp(), pg_is_in_recovery(),
         (SELECT max(version) FROM meta.applied_migration WHERE success)
@@ -109,4 +111,5 @@ pub(crate) const SERVE_AGAIN: &str =
     FROM unnest($1::int[], $2::bigint[]) AS t (bucket, epoch)
     WHERE o.bucket = t.bucket AND o.state = 'I' AND EXISTS (SELECT FROM meta.quarantine)";
 
-pub(crate) const FORGET_QUARANTINE: &str = "DELETE FROM meta.quarantine";
+/// What is settled must not be believed in a later quarantine.
+pub(crate) const FORGET_QUARANTINE: &str = "DELETE FROM meta.quarantine WHERE bucket <> ALL ($1)";
