@@ -8,7 +8,10 @@ use crate::map::ShardId;
 use shard_key::Bucket;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// A connection to the directory that writes down moves.
 pub(super) struct Ledger {
@@ -76,8 +79,22 @@ impl Ledger {
         self.site.one(sqlx::query_scalar(sql::IS_OVERDUE).bind(id.0)).await
     }
 
-    /// Becomes the one mover of this pair, until this connection ends.
+    /// Becomes the one mover of this pair, until this connection ends. Waits a moment: the server may not have noticed
+    /// yet that the last one has gone.
     pub async fn lock(&mut self, record: &Move) -> Result<(), MoveError> {
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match self.try_lock(record).await {
+                Err(MoveError::Superseded(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(LOCK_POLL).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The same, at once or not at all.
+    pub async fn try_lock(&mut self, record: &Move) -> Result<(), MoveError> {
         let (low, high) = (record.src.min(record.dst), record.src.max(record.dst));
         let query = sqlx::query_scalar(sql::LOCK_PAIR).bind(low.get()).bind(high.get());
         if self.site.one::<bool>(query).await? {

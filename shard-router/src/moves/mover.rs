@@ -256,7 +256,7 @@ impl Mover {
 
     async fn recover_one(&self, record: &Move) -> Result<Move, MoveError> {
         let mut ledger = self.ledger().await?;
-        ledger.lock(record).await?;
+        ledger.try_lock(record).await?;
         match ledger.get(record.id).await?.state {
             MoveState::Fencing | MoveState::Returning => self.end_window(&mut ledger, record.id).await,
             MoveState::Copying | MoveState::Soaking => {
