@@ -20,6 +20,7 @@ use crate::server::{connect, within};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -54,6 +55,15 @@ pub(crate) struct Following {
     good: u32,
 }
 
+/// Where a server was silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// It made no new connection: the old ones may be as good as ever.
+    Connecting,
+    /// It did not answer on one that it had made: those that are idle may be no better.
+    Asking,
+}
+
 /// The state of one server, shared with whoever picks servers.
 #[derive(Debug)]
 pub(crate) struct Health {
@@ -61,6 +71,8 @@ pub(crate) struct Health {
     breaker: Breaker,
     following: Mutex<Following>,
     opened: Notify,
+    /// Whether idle connections should go.
+    is_stale: AtomicBool,
 }
 
 impl Health {
@@ -70,7 +82,13 @@ impl Health {
             Role::Primary => Breaker::closed(BREAKER),
             Role::Replica => Breaker::open(BREAKER),
         };
-        Self { name, breaker, following: Mutex::default(), opened: Notify::new() }
+        Self {
+            name,
+            breaker,
+            following: Mutex::default(),
+            opened: Notify::new(),
+            is_stale: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -99,7 +117,7 @@ impl Health {
     }
 
     /// `why` may be what the server said.
-    pub(crate) fn failed(&self, pass: Pass, why: &dyn Display) {
+    pub(crate) fn failed(&self, pass: Pass, why: &dyn Display, silence: Silence) {
         let was_up = self.is_up();
         if pass.failed(Instant::now()) != Some(Change::Opened) {
             return;
@@ -107,6 +125,7 @@ impl Health {
         *self.following.lock().unwrap_or_else(PoisonError::into_inner) = Following::default();
         if was_up {
             tracing::warn!(shard.id = %self.name.shard, server = %self.name.server, error = %why, "server is down");
+            self.is_stale.store(silence == Silence::Asking, Ordering::Relaxed);
             self.opened.notify_one();
         }
         self.report();
@@ -151,8 +170,8 @@ pub(crate) struct Watched {
     pub(crate) fitness: Arc<Fitness>,
 }
 
-/// Watches one server until the task is aborted. `went_down` is called once for each outage.
-pub(crate) async fn watch(watched: Watched, went_down: impl Fn() + Send) {
+/// Watches one server until the task is aborted. `drop_idle` is called for each outage in which connections were lost.
+pub(crate) async fn watch(watched: Watched, drop_idle: impl Fn() + Send) {
     let mut connection: Option<PgConnection> = None;
     let health = &*watched.health;
     loop {
@@ -168,13 +187,17 @@ pub(crate) async fn watch(watched: Watched, went_down: impl Fn() + Send) {
                     health.answered(pass);
                     health.follows(lag);
                 }
-                Err(error) => health.failed(pass, &error),
+                Err(error) => health.failed(pass, &error, Silence::Asking),
             }
             health.report();
         }
         tokio::select! {
             () = tokio::time::sleep(crate::jitter(PROBE_INTERVAL)) => {}
-            () = health.opened.notified() => went_down(),
+            () = health.opened.notified() => {
+                if health.is_stale.swap(false, Ordering::Relaxed) {
+                    drop_idle();
+                }
+            }
         }
     }
 }
@@ -254,7 +277,7 @@ mod tests {
         }
         assert!(health.following().admitted);
         for _ in 0..3 {
-            health.failed(health.pass().unwrap(), &"no answer");
+            health.failed(health.pass().unwrap(), &"no answer", Silence::Asking);
         }
         assert!(!health.following().admitted && health.following().lag.is_none());
         health.answered(trial(&health));
@@ -267,15 +290,15 @@ mod tests {
         let health = health(Role::Primary);
         assert!(health.is_up());
         for _ in 0..2 {
-            health.failed(health.pass().unwrap(), &"no answer");
+            health.failed(health.pass().unwrap(), &"no answer", Silence::Asking);
         }
         health.answered(health.pass().unwrap());
         for n in 0..3 {
             assert!(health.is_up(), "{n}");
-            health.failed(health.pass().unwrap(), &"no answer");
+            health.failed(health.pass().unwrap(), &"no answer", Silence::Asking);
         }
         assert!(!health.is_up() && health.pass().is_none());
-        health.failed(trial(&health), &"no answer");
+        health.failed(trial(&health), &"no answer", Silence::Asking);
         assert!(!health.is_up());
         health.answered(trial(&health));
         assert!(health.is_up());

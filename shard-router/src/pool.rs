@@ -3,9 +3,12 @@
 //! A future dropped in the middle of a statement leaves its connection busy. Such a connection must not be
 //! handed to the next caller, so only [`Conn::release`] gives one back; everything else closes it. There is
 //! no ping on checkout (40 µs each): connections retire by age and by error.
+//!
+//! Few connections are made at a time: a pool that fills after an outage would otherwise make all of them at once, each
+//! slow for the others' sake, and take the time-outs of its own storm for another outage.
 
 use crate::breaker::Pass;
-use crate::health::Health;
+use crate::health::{Health, Silence};
 use crate::map::ShardId;
 use crate::migrate::Misfit;
 use crate::server::{Address, Login, request_options};
@@ -17,7 +20,10 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Connections to one server that are made at a time: fewer than the failures that open its breaker.
+const CONNECTS_AT_ONCE: usize = 2;
 
 /// What a server is to its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -88,8 +94,8 @@ impl Evidence {
         self.health.answered(self.pass);
     }
 
-    fn failed(self, why: &dyn fmt::Display) {
-        self.health.failed(self.pass, why);
+    fn failed(self, why: &dyn fmt::Display, silence: Silence) {
+        self.health.failed(self.pass, why, silence);
     }
 }
 
@@ -126,7 +132,7 @@ impl Conn {
     /// value of a user; it is logged if the server counts as down by this.
     pub fn lost(mut self, why: &str) {
         if let Some(evidence) = self.evidence.take() {
-            evidence.failed(&why);
+            evidence.failed(&why, Silence::Asking);
         }
     }
 }
@@ -188,12 +194,13 @@ impl Pool {
         login: &Login,
         limits: PoolLimits,
     ) -> Self {
-        let manager = Manager { options: request_options(address, login), max_age: limits.max_age };
-        let timeouts = Timeouts {
-            wait: Some(limits.checkout_timeout),
-            create: Some(limits.connect_timeout),
-            recycle: None,
+        let manager = Manager {
+            options: request_options(address, login),
+            limits,
+            turns: Semaphore::new(CONNECTS_AT_ONCE),
         };
+        // The manager bounds the making of a connection itself.
+        let timeouts = Timeouts { wait: Some(limits.checkout_timeout), create: None, recycle: None };
         let pool = managed::Pool::builder(manager)
             .max_size(limits.pool_size)
             .queue_mode(QueueMode::Lifo)
@@ -219,14 +226,15 @@ impl Pool {
                 return Ok(Conn { object, role: self.role, evidence, _fallback: fallback });
             }
             // All are busy: that is no fault of the server.
-            Err(managed::PoolError::Timeout(managed::TimeoutType::Wait)) => return Err(PoolError::Timeout),
+            Err(managed::PoolError::Timeout(_) | managed::PoolError::Backend(NotMade::NoTurn)) => {
+                return Err(PoolError::Timeout);
+            }
             Err(managed::PoolError::Closed) => {
                 return Err(PoolError::Connect("the server left the topology".to_owned()));
             }
-            Err(managed::PoolError::Timeout(_)) => "timed out".to_owned(),
             Err(other) => other.to_string(),
         };
-        evidence.failed(&why);
+        evidence.failed(&why, Silence::Connecting);
         Err(PoolError::Connect(why))
     }
 
@@ -264,19 +272,93 @@ pub(crate) struct Pooled {
 
 pub(crate) struct Manager {
     options: PgConnectOptions,
-    max_age: Duration,
+    limits: PoolLimits,
+    turns: Semaphore,
+}
+
+/// Why there is no new connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotMade {
+    #[error("others were being made for too long")]
+    NoTurn,
+    #[error("timed out")]
+    TimedOut,
+    #[error(transparent)]
+    Refused(#[from] sqlx::Error),
 }
 
 impl managed::Manager for Manager {
     type Type = Pooled;
-    type Error = sqlx::Error;
+    type Error = NotMade;
 
-    async fn create(&self) -> Result<Pooled, sqlx::Error> {
-        let connection = self.options.connect().await?;
-        Ok(Pooled { connection, retires_at: Instant::now() + crate::jitter(self.max_age) })
+    async fn create(&self) -> Result<Pooled, NotMade> {
+        let turn = tokio::time::timeout(self.limits.checkout_timeout, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| NotMade::NoTurn)?.map_err(|_| NotMade::NoTurn)?;
+        let made = tokio::time::timeout(self.limits.connect_timeout, self.options.connect()).await;
+        let connection = made.map_err(|_| NotMade::TimedOut)??;
+        Ok(Pooled { connection, retires_at: Instant::now() + crate::jitter(self.limits.max_age) })
     }
 
-    async fn recycle(&self, pooled: &mut Pooled, _: &Metrics) -> RecycleResult<sqlx::Error> {
+    async fn recycle(&self, pooled: &mut Pooled, _: &Metrics) -> RecycleResult<NotMade> {
         if Instant::now() < pooled.retires_at { Ok(()) } else { Err(RecycleError::message("retired by age")) }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::health::Name;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::AsyncReadExt;
+
+    /// A server that takes every connection and never answers; how many it held at most.
+    async fn mute() -> (u16, Arc<AtomicUsize>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, most) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+        let (held, seen) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&most));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                seen.fetch_max(held.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                let held = Arc::clone(&held);
+                tokio::spawn(async move {
+                    while stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
+                    held.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        (port, most)
+    }
+
+    #[tokio::test]
+    async fn a_pool_fills_a_few_connections_at_a_time() {
+        let (port, most) = mute().await;
+        let (shard, role) = (ShardId::new(1).unwrap(), Role::Primary);
+        let limits = PoolLimits {
+            pool_size: 16,
+            checkout_timeout: Duration::from_millis(100),
+            connect_timeout: Duration::from_millis(500),
+            max_age: Duration::from_secs(600),
+        };
+        let login = Login { user: String::new(), password: String::new() };
+        let pool = Pool::new(shard, role, &Address::new("127.0.0.1", port, "x"), &login, limits);
+        let health = Arc::new(Health::new(Name { shard, role, server: "mute".to_owned() }));
+        let calls = (0..16).map(|_| {
+            let (pool, pass) = (pool.clone(), health.pass().unwrap());
+            let evidence = Evidence::new(Arc::clone(&health), pass);
+            tokio::spawn(async move { pool.get(evidence, None).await.unwrap_err() })
+        });
+        let calls: Vec<_> = calls.collect();
+        let (mut busy, mut silent) = (0, 0);
+        for call in calls {
+            match call.await.unwrap() {
+                PoolError::Timeout => busy += 1,
+                PoolError::Connect(_) => silent += 1,
+                other => panic!("{other}"),
+            }
+        }
+        assert_eq!((busy, silent), (14, CONNECTS_AT_ONCE), "the others were told that it is busy");
+        assert!(most.load(Ordering::SeqCst) <= CONNECTS_AT_ONCE);
+        assert!(health.is_up(), "one wave opens no breaker");
     }
 }

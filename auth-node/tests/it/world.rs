@@ -90,6 +90,7 @@ impl World {
             .node_config("passwords", "wait_ms", "20000")
             // Bursts of hundreds on two cores: who waits longer for a connection is not what these tests are about.
             .node_config("postgres", "checkout_timeout_ms", "5000")
+            .node_config("postgres", "connect_timeout_ms", "5000")
             .node_config("server", "drain_grace_ms", "4000");
         let cluster = spec.start().await.unwrap_or_else(|error| panic!("no cluster: {error}"));
         let http =
