@@ -2,7 +2,9 @@
 use auth_core::domain::DeviceSecret;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, header};
+use http::HeaderMap;
+
+use crate::cookies::cookie;
 
 /// Where a client that is no browser sends its device secret.
 pub const DEVICE_HEADER: &str = "tessera-device";
@@ -11,15 +13,12 @@ pub const DEVICE_COOKIE: &str = "__Host-tessera-device";
 
 /// The secret, if one was sent that can be read. One that cannot is none: the device is then unknown, which is no fault.
 pub fn device(headers: &HeaderMap) -> Option<DeviceSecret> {
-    let text = headers.get(DEVICE_HEADER).and_then(|v| v.to_str().ok()).or_else(|| cookie(headers))?;
+    let text = headers
+        .get(DEVICE_HEADER)
+        .and_then(|v| v.to_str().ok())
+        .or_else(|| cookie(headers, DEVICE_COOKIE))?;
     let bytes: [u8; 16] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
     Some(DeviceSecret::from_bytes(bytes))
-}
-
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let all = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
-    let mut pairs = all.flat_map(|v| v.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == DEVICE_COOKIE).map(|(_, value)| value)
 }
 
 #[cfg(test)]

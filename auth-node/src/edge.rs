@@ -21,10 +21,8 @@ use crate::problem::Problem;
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// What a page of another origin may send and read, and for how long its browser remembers that, in seconds.
-const REQUEST_HEADERS: &str =
-    "authorization, content-type, idempotency-key, if-none-match, tessera-device, traceparent, x-request-id";
-const ANSWER_HEADERS: &str =
-    "etag, ratelimit, ratelimit-policy, retry-after, tessera-device, www-authenticate, x-request-id";
+const REQUEST_HEADERS: &str = "authorization, content-type, idempotency-key, if-none-match, tessera-device, tessera-read-after, traceparent, x-request-id";
+const ANSWER_HEADERS: &str = "etag, ratelimit, ratelimit-policy, retry-after, tessera-device, tessera-read-after, www-authenticate, x-request-id";
 const METHODS: &str = "GET, POST, PATCH, DELETE";
 const PREFLIGHT_MAX_AGE_S: &str = "7200";
 const HSTS: &str = "max-age=31536000";

@@ -19,6 +19,7 @@ mod migrate_command;
 mod openapi;
 mod problem;
 mod problem_page;
+mod read_after;
 mod routes;
 mod secrets;
 mod serve;

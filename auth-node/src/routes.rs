@@ -1,12 +1,12 @@
 //! Every address of a node, in one table each for the public and the ops listener.
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{delete, get, post};
 
 use crate::app::App;
 use crate::controllers::{docs, health, jwks, login, me, refresh, register, sessions, verify};
 use crate::problem::Problem;
-use crate::{edge, limits, middleware};
+use crate::{edge, limits, middleware, read_after};
 
 /// The public listener.
 pub fn public(app: App) -> Router {
@@ -32,6 +32,7 @@ pub fn public(app: App) -> Router {
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
         .fallback(|| async { Problem::NotFound })
         // The last layer is the outermost.
+        .layer(from_fn(read_after::follow))
         .layer(from_fn_with_state(app.request_timeout, middleware::deadline))
         .layer(from_fn_with_state(app.clone(), middleware::sound_clock))
         .layer(from_fn_with_state(app.edge.clone(), edge::own_origin))

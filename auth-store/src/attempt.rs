@@ -2,8 +2,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use auth_core::ports::StoreError;
-use shard_router::{Conn, ShardId};
+use auth_core::ports::{StoreError, trail};
+use shard_router::{Conn, Position, ShardId};
 use sqlx::{Connection, PgConnection};
 use tracing::Instrument;
 
@@ -15,13 +15,19 @@ use crate::tx::{Call, End, Work};
 const STATEMENT_LIMIT: Duration = Duration::from_millis(1500);
 const TRANSACTION_LIMIT: Duration = Duration::from_millis(3000);
 
+const POSITION_LIMIT: Duration = Duration::from_millis(250);
+
+/// What a finished attempt found, and a position in the shard's log that covers it: of a transaction, if somebody wants to
+/// know, and of a read that looked.
+pub(crate) type Found<T> = (T, Option<Position>);
+
 /// One attempt on one connection, and whether a commit was on its way when it failed.
 pub(crate) async fn attempt<C, T, F>(
     (shard, mut conn): (ShardId, Conn),
     call: Call,
     ctx: &C,
     work: &F,
-) -> (Result<T, TxError>, bool)
+) -> (Result<Found<T>, TxError>, bool)
 where
     C: Sync + ?Sized,
     T: Send,
@@ -50,7 +56,7 @@ where
 /// How far an attempt got. Shared with a future that may be dropped at its limit.
 #[derive(Default)]
 struct Reached {
-    /// A transaction was begun, and is not known to be over.
+    /// Something was begun on the connection, and is not known to be over.
     open: AtomicBool,
     /// Its commit was on its way.
     committing: AtomicBool,
@@ -66,13 +72,15 @@ fn give_back<T>(conn: Conn, outcome: &Result<T, TxError>, is_open: bool) {
     }
 }
 
-async fn statement<C, T, F>(conn: &mut PgConnection, ctx: &C, work: &F) -> Result<T, TxError>
+async fn statement<C, T, F>(conn: &mut PgConnection, ctx: &C, work: &F) -> Result<Found<T>, TxError>
 where
     C: Sync + ?Sized,
     F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
 {
-    let (End::Keep(value) | End::Undo(value)) = work(ctx, conn).await?;
-    Ok(value)
+    match work(ctx, conn).await? {
+        End::Keep(value) | End::Undo(value) => Ok((value, None)),
+        End::Seen(value, position) => Ok((value, position)),
+    }
 }
 
 async fn transaction<C, T, F>(
@@ -80,7 +88,7 @@ async fn transaction<C, T, F>(
     ctx: &C,
     work: &F,
     reached: &Reached,
-) -> Result<T, TxError>
+) -> Result<Found<T>, TxError>
 where
     C: Sync + ?Sized,
     F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
@@ -88,13 +96,15 @@ where
     reached.open.store(true, Ordering::Relaxed);
     let mut tx = conn.begin().await?;
     let outcome = match work(ctx, &mut tx).await {
-        Ok(End::Keep(value)) => {
+        Ok(End::Keep(value) | End::Seen(value, _)) => {
             reached.committing.store(true, Ordering::Relaxed);
             tx.commit().await?;
-            reached.open.store(false, Ordering::Relaxed);
-            return Ok(value);
+            let position = if trail::is_followed() { position(conn).await } else { Some(None) };
+            // A question without an answer may still be on its way: such a connection is closed.
+            reached.open.store(position.is_none(), Ordering::Relaxed);
+            return Ok((value, position.flatten()));
         }
-        Ok(End::Undo(value)) => Ok(value),
+        Ok(End::Undo(value)) => Ok((value, None)),
         Err(error) if error.spares_connection() => Err(error),
         Err(error) => return Err(error),
     };
@@ -103,4 +113,10 @@ where
         reached.open.store(false, Ordering::Relaxed);
     }
     outcome
+}
+
+/// After the commit, which stands whatever becomes of this question: without a position the client's next reads come from
+/// the primary. `None`: no answer.
+async fn position(conn: &mut PgConnection) -> Option<Option<Position>> {
+    tokio::time::timeout(POSITION_LIMIT, Position::now(conn)).await.ok()?.ok()
 }

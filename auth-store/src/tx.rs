@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use auth_core::ports::{Freshness, StoreError};
+use auth_core::domain::ReadPosition;
+use auth_core::ports::{Freshness, StoreError, trail};
 use futures::future::BoxFuture;
 use shard_key::Bucket;
 use shard_router::{
-    Conn, FencePermit, MAX_FENCE_WAIT, MAX_HOPS, Ownership, PoolError, Role, Router, ShardId,
+    Conn, FencePermit, MAX_FENCE_WAIT, MAX_HOPS, Ownership, PoolError, Position, Role, Router, ShardId,
 };
 use sqlx::PgConnection;
 
@@ -53,6 +54,8 @@ pub(crate) enum End<T> {
     Keep(T),
     /// Roll back, and answer all the same: nothing was to be written.
     Undo(T),
+    /// As `Keep`, of a read that looked where the primary's log stands; none on a replica.
+    Seen(T, Option<Position>),
 }
 
 /// The work of one attempt.
@@ -110,7 +113,7 @@ impl Tx {
         T: Send,
         F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
     {
-        self.metered(call, self.drive(call, None, ctx, &work)).await
+        self.metered(call, self.drive(call, None, None, ctx, &work)).await
     }
 
     /// As [`Self::run`], for reads that stand in for a copy: they take turns ([`Loads`]).
@@ -120,20 +123,12 @@ impl Tx {
         T: Send,
         F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
     {
-        let load = async {
-            let shard = self.router.place(call.bucket).shard;
-            let turn = self.loads.turn(shard).await;
-            let turn =
-                turn.ok_or_else(|| StoreError::Overloaded(format!("too many loads on shard {shard}")))?;
-            let outcome = self.drive(call, None, ctx, &work).await;
-            drop(turn);
-            outcome
-        };
-        self.metered(call, load).await
+        self.metered(call, self.drive(call, None, Some(&self.loads), ctx, &work)).await
     }
 
     /// Runs a read, on a replica if `freshness` allows it. A replica that is not sure that the bucket is its own, or
-    /// fails, hands over to the primary; it never changes the map.
+    /// fails, hands over to the primary; it never changes the map. A position of another shard than the bucket's owner
+    /// says nothing there: the bucket has moved since.
     pub async fn run_read<C, T, F>(
         &self,
         call: Call,
@@ -149,11 +144,11 @@ impl Tx {
     {
         let read = async {
             let mut first = None;
-            if freshness == Freshness::ReplicaAllowed {
-                let shard = self.router.place(call.bucket).shard;
-                match self.router.reader(shard, sticky).await {
+            let shard = self.router.place(call.bucket).shard;
+            if let Some(after) = on_replica(freshness, shard) {
+                match self.router.reader(shard, sticky, after).await {
                     Ok(conn) if conn.role() == Role::Replica => {
-                        if let Ok(value) = attempt((shard, conn), call, ctx, &work).await.0 {
+                        if let Ok((value, _)) = attempt((shard, conn), call, ctx, &work).await.0 {
                             return Ok(value);
                         }
                     }
@@ -161,7 +156,7 @@ impl Tx {
                     Err(_) => {}
                 }
             }
-            self.drive(call, first, ctx, &work).await
+            self.drive(call, first, None, ctx, &work).await
         };
         self.metered(call, read).await
     }
@@ -192,6 +187,7 @@ impl Tx {
         &self,
         call: Call,
         mut first: Option<(ShardId, Conn)>,
+        turns: Option<&Loads>,
         ctx: &C,
         work: &F,
     ) -> Result<T, StoreError>
@@ -204,6 +200,16 @@ impl Tx {
         let mut patience = Patience::default();
         loop {
             let shard = self.router.place(call.bucket).shard;
+            // Taken for each attempt: who waits for a fence keeps nobody else from a load.
+            let turn = match turns {
+                Some(turns) => Some(
+                    turns
+                        .turn(shard)
+                        .await
+                        .ok_or_else(|| StoreError::Overloaded(format!("too many loads on shard {shard}")))?,
+                ),
+                None => None,
+            };
             let Some(inside) = self.admission.enter(shard, call.op.class) else {
                 if let Some((_, conn)) = first {
                     conn.release();
@@ -216,7 +222,7 @@ impl Tx {
                     Ok(conn) => conn,
                     // A hint named a shard that was added since the last poll.
                     Err(PoolError::UnknownShard(_)) => {
-                        drop(inside);
+                        drop((turn, inside));
                         self.next(call, shard, Step::Refresh, "unknown shard", &mut patience).await?;
                         continue;
                     }
@@ -224,9 +230,12 @@ impl Tx {
                 },
             };
             let (outcome, committing) = attempt((shard, conn), call, ctx, work).await;
-            drop(inside);
+            drop((turn, inside));
             let error = match outcome {
-                Ok(value) => return Ok(value),
+                Ok((value, position)) => {
+                    position.into_iter().for_each(|position| trail::passed(read_position(shard, position)));
+                    return Ok(value);
+                }
                 Err(error) => error,
             };
             let (fault, why) = error.fault();
@@ -302,6 +311,25 @@ impl Tx {
         tokio::time::sleep(pause).await;
         Ok(())
     }
+}
+
+/// Whether a replica of this shard may answer, and what it must have replayed then.
+fn on_replica(freshness: Freshness, shard: ShardId) -> Option<Option<Position>> {
+    match freshness {
+        Freshness::Primary => None,
+        Freshness::ReplicaAllowed => Some(None),
+        Freshness::After(ReadPosition { shard: of, timeline, lsn }) => {
+            let is_ours = i32::from(of) == i32::from(shard.get());
+            if !is_ours {
+                metrics::counter!("tessera_read_positions_total", "outcome" => "moved").increment(1);
+            }
+            is_ours.then_some(Some(Position { timeline, lsn }))
+        }
+    }
+}
+
+fn read_position(shard: ShardId, Position { timeline, lsn }: Position) -> ReadPosition {
+    ReadPosition { shard: shard.get().unsigned_abs(), timeline, lsn }
 }
 
 fn count_retry(call: Call, reason: &'static str) {

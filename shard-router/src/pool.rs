@@ -116,6 +116,11 @@ impl Conn {
         self.role
     }
 
+    /// Whether the connection was there at this moment already: then its server has not restarted since.
+    pub(crate) fn is_older_than(&self, moment: Instant) -> bool {
+        self.object.as_ref().is_some_and(|object| object.made_at < moment)
+    }
+
     /// Gives the connection back to its pool. Inside a transaction it is closed instead.
     pub fn release(mut self) {
         if let Some(evidence) = self.evidence.take() {
@@ -263,10 +268,11 @@ impl Pool {
     }
 }
 
-/// A pooled connection and when it retires.
+/// A pooled connection, when it was made and when it retires.
 #[derive(Debug)]
 pub(crate) struct Pooled {
     connection: PgConnection,
+    made_at: Instant,
     retires_at: Instant,
 }
 
@@ -296,7 +302,8 @@ impl managed::Manager for Manager {
         let _turn = turn.map_err(|_| NotMade::NoTurn)?.map_err(|_| NotMade::NoTurn)?;
         let made = tokio::time::timeout(self.limits.connect_timeout, self.options.connect()).await;
         let connection = made.map_err(|_| NotMade::TimedOut)??;
-        Ok(Pooled { connection, retires_at: Instant::now() + crate::jitter(self.limits.max_age) })
+        let made_at = Instant::now();
+        Ok(Pooled { connection, made_at, retires_at: made_at + crate::jitter(self.limits.max_age) })
     }
 
     async fn recycle(&self, pooled: &mut Pooled, _: &Metrics) -> RecycleResult<NotMade> {

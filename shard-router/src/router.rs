@@ -8,6 +8,7 @@ use crate::migrate::Schema;
 use crate::ownership::Ownership;
 use crate::poll::{self, Sections};
 use crate::pool::{Conn, PoolError, PoolLimits};
+use crate::position::Position;
 use crate::shards::{self, Reach, ShardStatus, Shards};
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
@@ -236,13 +237,19 @@ impl Router {
     }
 
     /// A connection for reads that may be up to 1 s old: the healthy replica that `sticky` (a user) always
-    /// gets, else the primary. [`Conn::role`] says which it became.
+    /// gets, else the primary. [`Conn::role`] says which it became. With `after`, a position of this shard, the replica
+    /// has everything up to there, or has it within 20 ms; else it is the primary.
     ///
     /// # Errors
     /// Unavailable, for now.
-    pub async fn reader(&self, shard: ShardId, sticky: u64) -> Result<Conn, PoolError> {
+    pub async fn reader(
+        &self,
+        shard: ShardId,
+        sticky: u64,
+        after: Option<Position>,
+    ) -> Result<Conn, PoolError> {
         let found = self.shard(shard)?;
-        found.reader(sticky, &self.inner.config.limits()).await
+        found.reader(sticky, after, &self.inner.config.limits()).await
     }
 
     fn shard(&self, shard: ShardId) -> Result<Arc<shards::Shard>, PoolError> {

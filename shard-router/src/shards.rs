@@ -1,12 +1,14 @@
 //! The servers of each shard, kept as the topology says: pools, health tasks, choice of replica.
 
 use crate::beats::Beats;
+use crate::caught_up::caught_up;
 use crate::directory::ShardRow;
 use crate::fitness::Fitness;
 use crate::health::{Health, Name, Watched, watch};
 use crate::map::ShardId;
 use crate::migrate::{Misfit, Schema};
 use crate::pool::{Conn, Evidence, Pool, PoolError, PoolLimits, PoolStatus, Role};
+use crate::position::Position;
 use crate::server::{Address, Login, request_options};
 use chrono::{DateTime, Utc};
 use consistent_hash::{DefaultHash, Node, StaticHashRing};
@@ -180,15 +182,20 @@ impl Shard {
         self.misfit().map_or(Ok(()), |misfit| Err(PoolError::Schema(misfit)))
     }
 
-    /// The admitted replica that `sticky` prefers, else the primary.
-    pub(crate) async fn reader(&self, sticky: u64, limits: &PoolLimits) -> Result<Conn, PoolError> {
+    /// The admitted replica that `sticky` prefers, if it has come as far as `after`; else the primary.
+    pub(crate) async fn reader(
+        &self,
+        sticky: u64,
+        after: Option<Position>,
+        limits: &PoolLimits,
+    ) -> Result<Conn, PoolError> {
         self.check_schema()?;
-        for node in self.ring.calc_candidates(&sticky) {
-            let Some(replica) = self.replicas.get(node.value) else { continue };
-            if !replica.health.following().admitted {
-                continue;
-            }
-            if let Ok(conn) = replica.get(None).await {
+        if let Some((replica, conn)) = self.replica(sticky).await {
+            let conn = match after {
+                Some(after) => caught_up(conn, replica.health.following(), after).await,
+                None => Some(conn),
+            };
+            if let Some(conn) = conn {
                 self.count_reader("replica", replica);
                 return Ok(conn);
             }
@@ -209,6 +216,19 @@ impl Shard {
         };
         self.count_reader("primary", &self.primary);
         self.primary.get(permit).await
+    }
+
+    async fn replica(&self, sticky: u64) -> Option<(&Server, Conn)> {
+        for node in self.ring.calc_candidates(&sticky) {
+            let Some(replica) = self.replicas.get(node.value) else { continue };
+            if !replica.health.following().admitted {
+                continue;
+            }
+            if let Ok(conn) = replica.get(None).await {
+                return Some((replica, conn));
+            }
+        }
+        None
     }
 
     fn count_reader(&self, role: &'static str, server: &Server) {

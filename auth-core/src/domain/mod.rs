@@ -8,6 +8,7 @@ mod keys;
 mod limits;
 mod name;
 mod password;
+mod read_position;
 mod session;
 mod user;
 
@@ -18,5 +19,6 @@ pub use keys::{KeyRecord, KeySchedule, KeyState, KeyTimes};
 pub use limits::{LimitRule, Limited, PasswordLimits, SessionLimits, Standing};
 pub use name::{DisplayName, NameError};
 pub use password::{Password, PasswordError};
+pub use read_position::{BadReadPosition, ReadPosition};
 pub use session::{LiveSession, RevokeReason, SessionSummary};
 pub use user::{User, tenant_slug};

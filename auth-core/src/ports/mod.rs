@@ -11,8 +11,11 @@ mod keys;
 mod limits;
 mod logins;
 mod sessions;
+pub mod trail;
 
 use chrono::{DateTime, Utc};
+
+use crate::domain::ReadPosition;
 
 pub use accounts::{Accounts, Idempotency, NewAccount, Once, PasswordChange, StoredCredential};
 pub use cache::{CacheAnswer, SessionCache};
@@ -50,6 +53,8 @@ impl StoreError {
 pub enum Freshness {
     /// From the primary. Everything that decides about security.
     Primary,
+    /// A replica may answer that has everything up to here; and the primary, if none has.
+    After(ReadPosition),
     /// A healthy replica may answer, up to its allowed lag (1 s) late. Only where stale data harms nobody.
     ReplicaAllowed,
 }

@@ -8,6 +8,8 @@ use crate::problem::Problem;
 
 /// Where an address stands: on every answer of a call that is counted for it, and on every 429 of a limit.
 const STANDING: [&str; 2] = ["RateLimit", "RateLimit-Policy"];
+/// What an answer hands out that a client's later reads must not fall behind.
+const POSITION: [&str; 2] = ["Tessera-Read-After", "Set-Cookie"];
 /// Host and origin are judged before anything is counted.
 const BEFORE_COUNTING: [&str; 2] = ["forbidden", "misdirected"];
 /// The problem that says so: `Problem::RateLimited` and `Problem::Limited` are one to a client.
@@ -84,6 +86,13 @@ impl Operation {
     /// Is counted for the client's address before anything is read; each answer says how many tries are left.
     pub fn counted(mut self) -> Self {
         self.counted = true;
+        self
+    }
+
+    /// Hands out a position to read from, wherever it succeeds. Announce it after the answers.
+    pub fn hands_out_position(mut self) -> Self {
+        let successes = self.answers.iter_mut().filter(|(status, _)| (200..300).contains(status));
+        successes.for_each(|(_, answer)| add_headers(answer, &POSITION));
         self
     }
 

@@ -50,7 +50,15 @@ pub fn headers() -> Value {
              it binds the session to them.",
             &json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{22}$" }),
         ),
-        "Set-Cookie": header("The same secret for browsers: `__Host-tessera-device`.", &json!({ "type": "string" })),
+        "Tessera-Read-After": header(
+            "Where this answer stands. Sent along with a later read in the same header, that read sees at least as much, \
+             from a replica if one has it.",
+            &json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{20}$" }),
+        ),
+        "Set-Cookie": header(
+            "The same for browsers: `__Host-tessera-device`, `__Host-tessera-read-after`.",
+            &json!({ "type": "string" }),
+        ),
         "X-Auth-Subject": header("The user's id.", &json!({ "type": "string", "format": "uuid" })),
         "X-Auth-Session": header("The session's id.", &json!({ "type": "string", "format": "uuid" })),
         "X-Auth-Roles": header("The token's roles with commas between; left out while there are none.", &json!({ "type": "string" })),

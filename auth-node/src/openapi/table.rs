@@ -40,6 +40,7 @@ fn signing_in() -> Vec<Operation> {
             .changes()
             .counted()
             .answers_json(201, "The account.", object(json!({ "user": user() })), &[])
+            .hands_out_position()
             .refuses([Problem::EmailTaken]),
         Operation::new("post", "/auth/v1/login", TAG, "login", "Log in with a password")
             .text(
@@ -54,6 +55,7 @@ fn signing_in() -> Vec<Operation> {
             .changes()
             .counted()
             .answers_json(200, "Tokens of a new session.", grant(), &["Tessera-Device", "Set-Cookie"])
+            .hands_out_position()
             .refuses([Problem::InvalidCredentials]),
         Operation::new("post", "/auth/v1/refresh", TAG, "refresh", "Exchange a refresh token for new tokens")
             .text(
@@ -67,11 +69,13 @@ fn signing_in() -> Vec<Operation> {
             )
             .changes()
             .answers_json(200, "The next tokens of the session.", grant(), &[])
+            .hands_out_position()
             .refuses([Problem::InvalidRefreshToken]),
         Operation::new("post", "/auth/v1/logout", TAG, "logout", "End this session")
             .bearer()
             .changes()
-            .answers_nothing(204, "The session is over; also if it was before.", &[]),
+            .answers_nothing(204, "The session is over; also if it was before.", &[])
+            .hands_out_position(),
     ]
 }
 
@@ -82,7 +86,9 @@ fn sessions() -> Vec<Operation> {
         Operation::new("get", "/auth/v1/sessions", TAG, "listSessions", "List the live sessions of the user")
             .bearer()
             .parameter(consistency())
+            .parameter(read_after())
             .answers_json(200, "At most 100, this one marked.", object(list), &[])
+            .hands_out_position()
             .refuses([FAULTY]),
         Operation::new(
             "delete",
@@ -93,7 +99,8 @@ fn sessions() -> Vec<Operation> {
         )
         .bearer()
         .changes()
-        .answers_nothing(204, "They are over.", &[]),
+        .answers_nothing(204, "They are over.", &[])
+        .hands_out_position(),
         Operation::new("delete", "/auth/v1/sessions/{id}", TAG, "endSession", "End one session")
             .bearer()
             .changes()
@@ -104,6 +111,7 @@ fn sessions() -> Vec<Operation> {
                 "schema": { "type": "string", "format": "uuid" },
             }))
             .answers_nothing(204, "It is over.", &[])
+            .hands_out_position()
             .refuses([Problem::NotFound]),
     ]
 }
@@ -114,14 +122,17 @@ fn account() -> Vec<Operation> {
         Operation::new("get", "/auth/v1/me", TAG, "getMe", "Who am I")
             .bearer()
             .parameter(consistency())
+            .parameter(read_after())
             .answers_json(200, "The user.", user(), &[])
+            .hands_out_position()
             .refuses([FAULTY]),
         Operation::new("patch", "/auth/v1/me", TAG, "renameMe", "Change the display name")
             .bearer()
             .body(vec![("name", name(), true)], json!({ "name": "Ada Lovelace" }))
             .once()
             .changes()
-            .answers_json(200, "The user as changed.", user(), &[]),
+            .answers_json(200, "The user as changed.", user(), &[])
+            .hands_out_position(),
         Operation::new("delete", "/auth/v1/me", TAG, "deleteMe", "Delete the account")
             .text("Ends all sessions. The address can be registered again after a hold of 30 days.")
             .bearer()
@@ -129,6 +140,7 @@ fn account() -> Vec<Operation> {
             .once()
             .changes()
             .answers_nothing(204, "The account is gone.", &[])
+            .hands_out_position()
             .refuses([Problem::InvalidCredentials]),
         Operation::new("post", "/auth/v1/me/password", TAG, "changePassword", "Change the password")
             .text("Ends all other sessions.")
@@ -140,6 +152,7 @@ fn account() -> Vec<Operation> {
             .once()
             .changes()
             .answers_nothing(204, "It is changed.", &[])
+            .hands_out_position()
             .refuses([Problem::InvalidCredentials]),
     ]
 }
@@ -221,7 +234,17 @@ fn consistency() -> Value {
     json!({
         "name": "consistency",
         "in": "query",
-        "description": "`eventual`: an answer up to a second old will do, so a replica may give it.",
+        "description": "`eventual`: an answer up to a second old will do, so a replica may give it. `strong`: the primary \
+            answers. Without it a replica may answer that has everything up to `Tessera-Read-After`, else the primary.",
         "schema": { "type": "string", "enum": ["strong", "eventual"] },
+    })
+}
+
+fn read_after() -> Value {
+    json!({
+        "name": "Tessera-Read-After",
+        "in": "header",
+        "description": "The position of an earlier answer; one that we did not give counts as none.",
+        "schema": { "type": "string" },
     })
 }

@@ -5,8 +5,15 @@ use serde_json::Value;
 use crate::world::Answer;
 
 /// Headers that come only where they were announced.
-const HEADERS: [&str; 6] =
-    ["Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate", "Tessera-Device", "ETag"];
+const HEADERS: [&str; 7] = [
+    "Retry-After",
+    "RateLimit",
+    "RateLimit-Policy",
+    "WWW-Authenticate",
+    "Tessera-Device",
+    "Tessera-Read-After",
+    "ETag",
+];
 
 const SNAPSHOT: &str = include_str!("../../../docs/openapi.json");
 

@@ -20,6 +20,7 @@ mod limits;
 mod load;
 mod metrics;
 mod passwords;
+mod reads;
 mod refresh;
 mod schemathesis;
 mod sessions;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
     load::add(&mut calm);
     metrics::add(&mut calm);
     passwords::add(&mut calm);
+    reads::add(&mut calm);
     refresh::add(&mut calm);
     sessions::add(&mut calm);
     tokens::add(&mut calm);

@@ -11,7 +11,9 @@ use shard_key::{Bucket, IdentifierKind, SessionId, TenantId, UserId};
 use shard_router::{gated, gated_read};
 use sqlx::postgres::PgConnection;
 
-use super::rows::{address_aad, credential, gated_one, get, name_aad, user, user_columns};
+use super::rows::{
+    address_aad, credential, gated_one, get, name_aad, position, position_column, user, user_columns,
+};
 use super::{args, audit, credentials, idempotency, sessions, sticky};
 use crate::Store;
 use crate::errors::{Kind, TxError, corrupt};
@@ -45,7 +47,7 @@ const GET: &str = gated_read!(
      FROM shard.users u LEFT JOIN shard.user_identifiers i
         ON i.bucket = $1 AND i.user_id = u.user_id AND i.is_primary AND i.state = 'active'
      WHERE u.bucket = $1 AND u.user_id = $2 AND u.status = 'active'";
-    user_columns!()
+    concat!(user_columns!(), ", ", position_column!())
 );
 
 const RENAME: &str = gated!(
@@ -242,8 +244,10 @@ impl Accounts for Store {
             .run_read(call, freshness, sticky(id), &(self, id), |(store, id), conn| {
                 Box::pin(async move {
                     let args = args![i32::from(id.bucket()), id.as_uuid()];
-                    let row = gated_one(conn, GET, args, "user_id").await?;
-                    Ok(End::Keep(row.map(|row| user(&store.sealer, &row)).transpose()?))
+                    let Some(row) = gated_one(conn, GET, args, "user_id").await? else {
+                        return Ok(End::Keep(None));
+                    };
+                    Ok(End::Seen(Some(user(&store.sealer, &row)?), position(&row)?))
                 })
             })
             .await

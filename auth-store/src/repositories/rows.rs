@@ -6,7 +6,7 @@ use auth_core::crypto::seal::{Aad, Sealer};
 use auth_core::domain::{DisplayName, LiveSession, User};
 use auth_core::ports::{Revoked, StoreError, StoredCredential};
 use shard_key::{SessionId, TenantId, UserId};
-use shard_router::Ownership;
+use shard_router::{Ownership, Position};
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::{Decode, Postgres, Row, Type};
 use uuid::Uuid;
@@ -29,6 +29,21 @@ macro_rules! user_columns {
     };
 }
 pub(crate) use user_columns;
+
+/// Where the primary's log stands, read after the snapshot of the statement's other rows, once for all of them; NULL on a
+/// replica.
+macro_rules! position_column {
+    () => {
+        concat!("(SELECT ", shard_router::position!(), ") AS read_position")
+    };
+}
+pub(crate) use position_column;
+
+/// What [`position_column`] gave.
+pub(crate) fn position(row: &PgRow) -> Result<Option<Position>, StoreError> {
+    let text: Option<String> = get(row, "read_position")?;
+    text.map(|text| text.parse().map_err(|_| corrupt("a position of the log is none"))).transpose()
+}
 
 /// Runs a gated statement. `Ok`: the shard owns the bucket, and there is at least one row, whose work columns are all
 /// NULL if the work found nothing.

@@ -8,7 +8,9 @@ use shard_router::{gated, gated_read};
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
-use super::rows::{gated_one, get, has, live_columns, live_session, revoked, session_id};
+use super::rows::{
+    gated_one, get, has, live_columns, live_session, position, position_column, revoked, session_id,
+};
 use super::{args, audit, outbox, rows, sticky};
 use crate::Store;
 use crate::errors::{Kind, TxError};
@@ -26,7 +28,7 @@ const LIST: &str = gated_read!(
      FROM shard.sessions s
      WHERE s.bucket = $1 AND s.user_id = $2 AND s.revoked_at IS NULL AND s.expires_at > now()
      ORDER BY s.created_at DESC, s.session_id DESC LIMIT $3";
-    "w.session_id, w.ip, w.user_agent, w.created_at, w.last_seen_at, w.expires_at"
+    concat!("w.session_id, w.ip, w.user_agent, w.created_at, w.last_seen_at, w.expires_at, ", position_column!())
 );
 
 /// By what was announced: ended sessions have no index of their own. Three minutes is the life of a tombstone.
@@ -215,13 +217,14 @@ impl Sessions for Store {
             .run_read(call, freshness, sticky(user), &(user, limit), |(user, limit), conn| {
                 Box::pin(async move {
                     let args = args![i32::from(user.bucket()), user.as_uuid(), *limit];
+                    let rows = rows::gated(conn, LIST, args).await?;
                     let mut found = Vec::new();
-                    for row in rows::gated(conn, LIST, args).await? {
-                        if has(&row, "session_id")? {
-                            found.push(summary(&row)?);
+                    for row in &rows {
+                        if has(row, "session_id")? {
+                            found.push(summary(row)?);
                         }
                     }
-                    Ok(End::Keep(found))
+                    Ok(End::Seen(found, rows.first().map_or(Ok(None), position)?))
                 })
             })
             .await

@@ -1,8 +1,8 @@
 //! Headers of one value, against what they must be in one line.
 use auth_core::ports::Freshness;
 use auth_core::services::OnceKey;
-use auth_input::{DEVICE_COOKIE, DEVICE_HEADER, Hosts, Origins};
-use http::HeaderValue;
+use auth_input::{DEVICE_COOKIE, DEVICE_HEADER, Hosts, Origins, READ_AFTER_HEADER};
+use http::{HeaderMap, HeaderValue};
 
 use super::lines::{first_line, headers, values};
 use crate::world::b64;
@@ -100,8 +100,18 @@ pub fn small(data: &[u8]) {
         assert!(bytes.trim_ascii()[..16].eq_ignore_ascii_case(b"application/json"));
     }
     if let Ok(query) = value.to_str() {
-        let eventual = auth_input::consistency(Some(query)) == Ok(Freshness::ReplicaAllowed);
+        let eventual =
+            auth_input::consistency(Some(query), &HeaderMap::new()) == Ok(Freshness::ReplicaAllowed);
         assert_eq!(eventual, query == "consistency=eventual");
+    }
+    read_after(one);
+}
+
+/// A position is ours to the letter, or none.
+fn read_after(values: &[HeaderValue]) {
+    let headers = headers(READ_AFTER_HEADER, values);
+    if let Ok(Freshness::After(position)) = auth_input::consistency(None, &headers) {
+        assert_eq!(position.to_string().as_bytes(), values[0].as_bytes());
     }
 }
 

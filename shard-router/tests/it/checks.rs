@@ -102,7 +102,7 @@ pub async fn a_release_and_the_one_before_it_share_a_shard(servers: &Servers) {
     // Too early: a node of the release before sheds each shard as it is contracted.
     Rollout { canary_only: true, ..contract.clone() }.run(&directory).await.unwrap();
     eventually("shard 1 shed", async || !serves(&old, 1).await).await;
-    assert!(old.reader(shard(1), 7).await.is_err(), "replicas as well");
+    assert!(old.reader(shard(1), 7, None).await.is_err(), "replicas as well");
     assert!(serves(&old, 2).await && !old.serves_nothing());
     let why = old.status().shards[0].schema_misfit.clone().unwrap();
     assert!(why.contains(&format!("contracted by migration {}", next + 1)), "{why}");

@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         polling::topology_changes_move_pools,
         polling::keys_are_written_once_and_distrust_reaches_shards,
         replicas::a_lagging_replica_is_ejected_and_comes_back,
+        replicas::a_reader_with_a_position_waits_for_it_or_gets_the_primary,
         pools::a_cancelled_request_does_not_give_back_a_busy_connection,
         pools::limits_of_a_connection_and_a_checkout,
         pools::a_dead_shard_fails_fast_and_alone,

@@ -80,7 +80,7 @@ pub async fn a_dead_shard_fails_fast_and_alone(servers: &Servers) {
     // A trial that is just on its way changes nothing: who makes it is the prober.
     for _ in 0..20 {
         assert_eq!(router.primary(shard(2)).await.unwrap_err(), PoolError::Down);
-        assert_eq!(router.reader(shard(2), 1).await.unwrap_err(), PoolError::Down);
+        assert_eq!(router.reader(shard(2), 1, None).await.unwrap_err(), PoolError::Down);
     }
     router.primary(shard(1)).await.unwrap().release();
     router.check_schema().await.expect("a dead shard keeps no node from starting");
