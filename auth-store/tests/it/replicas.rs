@@ -17,7 +17,7 @@ pub fn add(trials: &mut Trials) {
 }
 
 async fn stale(env: Arc<Env>) {
-    let (stale, fresh, unseen) = while_paused(&env, async || {
+    let (stale, fresh, unseen) = while_paused(&env, || async {
         let a = env.account().await;
         env.replica_has_all().await;
         let mut replica = paused(&env).await;
@@ -35,7 +35,7 @@ async fn stale(env: Arc<Env>) {
 
 /// Again, if the replica was taken out of use meanwhile: on a busy machine the test itself may take the second that a
 /// replica may be behind.
-async fn while_paused<T>(env: &Env, test: impl AsyncFn() -> (T, bool)) -> T {
+async fn while_paused<T, F: Future<Output = (T, bool)>>(env: &Env, test: impl Fn() -> F) -> T {
     loop {
         is_admitted(env).await;
         if let (outcome, true) = test().await {
@@ -83,7 +83,7 @@ async fn name(env: &Env, account: &Account, freshness: Freshness) -> Result<Stri
 }
 
 async fn own_writes(env: Arc<Env>) {
-    let (before, after, seen) = while_paused(&env, async || {
+    let (before, after, seen) = while_paused(&env, || async {
         let a = env.account().await;
         let before = rename(&env, &a, "before").await;
         env.replica_has_all().await;
