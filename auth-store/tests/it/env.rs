@@ -116,7 +116,6 @@ impl Env {
         let mut config = RouterConfig::new(address("directory"), app, state_dir.path().to_owned(), POOL_SIZE);
         // Bursts on a busy machine: who waits longer for a connection is not what these tests are about.
         config.checkout_timeout_ms = 5_000;
-        config.connect_timeout_ms = 5_000;
         let router = Router::start(config).await.unwrap();
         let sealer =
             Sealer::new(SecretRing::parse("1 AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE\n").unwrap());
