@@ -4,7 +4,6 @@
 //! one statement the two would be the other way round.
 
 use crate::directory::sql;
-use crate::health::Following;
 use crate::pool::Conn;
 use crate::position::Position;
 use crate::server::within;
@@ -17,7 +16,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// How it was found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    /// A probe had seen it there already.
+    /// It had said so before, on the same connection.
     Known,
     /// It was there when it was asked.
     Asked,
@@ -39,8 +38,8 @@ impl Found {
 }
 
 /// The connection, once the replica at its other end has everything up to `wanted`; `None` if it has not in time.
-pub(crate) async fn caught_up(mut conn: Conn, following: Following, wanted: Position) -> Option<Conn> {
-    let known = following.has_replayed(wanted).is_some_and(|seen_at| conn.is_older_than(seen_at));
+pub(crate) async fn caught_up(mut conn: Conn, wanted: Position) -> Option<Conn> {
+    let known = conn.replayed().is_some_and(|replayed| replayed.covers(wanted));
     let found = if known { Ok(Found::Known) } else { ask(&mut conn, wanted).await };
     let label = found.as_ref().map_or(Found::Behind, |found| *found).label();
     metrics::counter!("tessera_read_positions_total", "outcome" => label).increment(1);
@@ -62,7 +61,9 @@ async fn ask(conn: &mut Conn, wanted: Position) -> Result<Found, sqlx::Error> {
         let left = deadline.saturating_duration_since(Instant::now());
         let query = sqlx::query_as::<_, (Option<i32>, Option<String>)>(sql::REPLAYED).fetch_one(&mut **conn);
         let (timeline, lsn) = within(left, query).await?;
-        match Position::replayed(timeline, lsn.as_deref()) {
+        let replayed = Position::replayed(timeline, lsn.as_deref());
+        conn.has_replayed(replayed);
+        match replayed {
             Some(replayed) if replayed.covers(wanted) => {
                 return Ok(if pause == FIRST_PAUSE { Found::Asked } else { Found::Waited });
             }

@@ -16,7 +16,6 @@ use crate::directory::sql;
 use crate::fitness::Fitness;
 use crate::map::ShardId;
 use crate::pool::Role;
-use crate::position::Position;
 use crate::server::{connect, within};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -54,21 +53,6 @@ pub(crate) struct Following {
     /// Whether reads go there.
     pub(crate) admitted: bool,
     good: u32,
-    replayed: Option<Replayed>,
-}
-
-/// What a replica had replayed, and when it was asked. It has more by now, unless it was restarted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Replayed {
-    pub(crate) position: Position,
-    pub(crate) asked: Instant,
-}
-
-impl Following {
-    /// Whether it was seen to have replayed this much, and by when.
-    pub(crate) fn has_replayed(&self, wanted: Position) -> Option<Instant> {
-        self.replayed.filter(|seen| seen.position.covers(wanted)).map(|seen| seen.asked)
-    }
 }
 
 /// Where a server was silent.
@@ -147,10 +131,10 @@ impl Health {
         self.report();
     }
 
-    /// A probe of a replica measured its lag, and how far it had come.
-    pub(crate) fn follows(&self, lag: Option<Duration>, replayed: Option<Replayed>) {
+    /// A probe of a replica measured its lag.
+    pub(crate) fn follows(&self, lag: Option<Duration>) {
         let mut following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
-        (following.lag, following.replayed) = (lag, replayed);
+        following.lag = lag;
         let is_good = lag.is_some_and(|lag| lag < READMIT_LAG);
         following.good = if is_good { following.good.saturating_add(1) } else { 0 };
         if lag.is_none_or(|lag| lag > EJECT_LAG) {
@@ -198,10 +182,10 @@ pub(crate) async fn watch(watched: Watched, drop_idle: impl Fn() + Send) {
         });
         if let Some(pass) = pass {
             match probe(&watched, connection.take()).await {
-                Ok((alive, lag, replayed)) => {
+                Ok((alive, lag)) => {
                     connection = Some(alive);
                     health.answered(pass);
-                    health.follows(lag, replayed);
+                    health.follows(lag);
                 }
                 Err(error) => health.failed(pass, &error, Silence::Asking),
             }
@@ -218,31 +202,28 @@ pub(crate) async fn watch(watched: Watched, drop_idle: impl Fn() + Send) {
     }
 }
 
-/// Heartbeat, clock, whether in recovery, schema; of a replica its timeline and how far it has replayed.
-type Seen = (DateTime<Utc>, DateTime<Utc>, bool, Option<i64>, Option<i32>, Option<String>);
-
 async fn probe(
     watched: &Watched,
     connection: Option<PgConnection>,
-) -> Result<(PgConnection, Option<Duration>, Option<Replayed>), sqlx::Error> {
+) -> Result<(PgConnection, Option<Duration>), sqlx::Error> {
     let role = watched.health.name.role;
     let mut connection = match connection {
         Some(connection) => connection,
         None => connect(&watched.options, PROBE_TIMEOUT).await?,
     };
     let mut asked = Instant::now();
-    let (beat_at, now, in_recovery, schema, timeline, lsn) = within(PROBE_TIMEOUT, async {
+    let (beat_at, now, in_recovery, schema) = within(PROBE_TIMEOUT, async {
         if role == Role::Primary {
             sqlx::query(sql::BEAT).execute(&mut connection).await?;
         }
         asked = Instant::now();
-        sqlx::query_as::<_, Seen>(sql::READ_BEAT).fetch_one(&mut connection).await
+        sqlx::query_as::<_, (DateTime<Utc>, DateTime<Utc>, bool, Option<i64>)>(sql::READ_BEAT)
+            .fetch_one(&mut connection)
+            .await
     })
     .await?;
     if role == Role::Replica {
-        let position = Position::replayed(timeline, lsn.as_deref());
-        let replayed = position.map(|position| Replayed { position, asked });
-        return Ok((connection, watched.beats.lag_of(beat_at, Instant::now()), replayed));
+        return Ok((connection, watched.beats.lag_of(beat_at, Instant::now())));
     }
     if in_recovery {
         return Err(sqlx::Error::Protocol("the server named as primary is in recovery".to_owned()));
@@ -251,7 +232,7 @@ async fn probe(
     let shard = watched.health.name.shard;
     within(PROBE_TIMEOUT, watched.fitness.look(shard, &mut connection, schema)).await?;
     watched.fitness.report(shard);
-    Ok((connection, None, None))
+    Ok((connection, None))
 }
 
 #[cfg(test)]
@@ -274,7 +255,7 @@ mod tests {
         let health = health(Role::Replica);
         health.answered(trial(&health));
         let admitted = |lag| {
-            health.follows(Some(MS(lag)), None);
+            health.follows(Some(MS(lag)));
             health.following().admitted
         };
         assert_eq!([admitted(0), admitted(0), admitted(0)], [false, false, true]);
@@ -282,7 +263,7 @@ mod tests {
         assert!(!admitted(1001));
         assert_eq!([admitted(499), admitted(499), admitted(500), admitted(1)], [false; 4]);
         assert_eq!([admitted(1), admitted(1)], [false, true]);
-        health.follows(None, None);
+        health.follows(None);
         assert!(!health.following().admitted);
     }
 
@@ -292,7 +273,7 @@ mod tests {
         assert!(!health.is_up() && health.pass().is_none(), "it has not shown itself at all");
         health.answered(trial(&health));
         for _ in 0..3 {
-            health.follows(Some(MS(0)), None);
+            health.follows(Some(MS(0)));
         }
         assert!(health.following().admitted);
         for _ in 0..3 {
@@ -300,7 +281,7 @@ mod tests {
         }
         assert!(!health.following().admitted && health.following().lag.is_none());
         health.answered(trial(&health));
-        health.follows(Some(MS(0)), None);
+        health.follows(Some(MS(0)));
         assert!(health.is_up() && !health.following().admitted);
     }
 

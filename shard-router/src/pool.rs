@@ -11,6 +11,7 @@ use crate::breaker::Pass;
 use crate::health::{Health, Silence};
 use crate::map::ShardId;
 use crate::migrate::Misfit;
+use crate::position::Position;
 use crate::server::{Address, Login, request_options};
 use deadpool::managed::{self, Metrics, Object, QueueMode, RecycleError, RecycleResult, Timeouts};
 use serde::Serialize;
@@ -116,9 +117,17 @@ impl Conn {
         self.role
     }
 
-    /// Whether the connection was there at this moment already: then its server has not restarted since.
-    pub(crate) fn is_older_than(&self, moment: Instant) -> bool {
-        self.object.as_ref().is_some_and(|object| object.made_at < moment)
+    /// How far the replica at the other end had come when it was last asked through this very connection. A restart
+    /// would have ended the connection, so it has not gone back since.
+    pub(crate) fn replayed(&self) -> Option<Position> {
+        self.object.as_ref().and_then(|object| object.replayed)
+    }
+
+    /// Remembers what it said.
+    pub(crate) fn has_replayed(&mut self, position: Option<Position>) {
+        if let Some(object) = self.object.as_mut() {
+            object.replayed = position;
+        }
     }
 
     /// Gives the connection back to its pool. Inside a transaction it is closed instead.
@@ -268,11 +277,11 @@ impl Pool {
     }
 }
 
-/// A pooled connection, when it was made and when it retires.
+/// A pooled connection, when it retires, and how far its replica had come.
 #[derive(Debug)]
 pub(crate) struct Pooled {
     connection: PgConnection,
-    made_at: Instant,
+    replayed: Option<Position>,
     retires_at: Instant,
 }
 
@@ -302,8 +311,8 @@ impl managed::Manager for Manager {
         let _turn = turn.map_err(|_| NotMade::NoTurn)?.map_err(|_| NotMade::NoTurn)?;
         let made = tokio::time::timeout(self.limits.connect_timeout, self.options.connect()).await;
         let connection = made.map_err(|_| NotMade::TimedOut)??;
-        let made_at = Instant::now();
-        Ok(Pooled { connection, made_at, retires_at: made_at + crate::jitter(self.limits.max_age) })
+        let retires_at = Instant::now() + crate::jitter(self.limits.max_age);
+        Ok(Pooled { connection, replayed: None, retires_at })
     }
 
     async fn recycle(&self, pooled: &mut Pooled, _: &Metrics) -> RecycleResult<NotMade> {

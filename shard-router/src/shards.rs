@@ -192,7 +192,7 @@ impl Shard {
         self.check_schema()?;
         if let Some((replica, conn)) = self.replica(sticky).await {
             let conn = match after {
-                Some(after) => caught_up(conn, replica.health.following(), after).await,
+                Some(after) => caught_up(conn, after).await,
                 None => Some(conn),
             };
             if let Some(conn) = conn {

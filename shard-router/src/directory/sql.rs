@@ -70,13 +70,12 @@ pub(crate) const BEAT: &str = "UPDATE meta.heartbeat SET beat_at = clock_timesta
     WHERE beat_at < clock_timestamp() - interval '500 milliseconds'
        OR beat_at > clock_timestamp()";
 
-/// Works with every schema, since it is what tells that one is too old: the timeline came with the fourth.
 pub(crate) const READ_BEAT: &str = "SELECT beat_at, clock_timestamp(), pg_is_in_recovery(),
-        (SELECT max(version) FROM meta.applied_migration WHERE success),
-        (to_jsonb(h) ->> 'timeline')::int, pg_last_wal_replay_lsn()::text
-    FROM meta.heartbeat h";
+        (SELECT max(version) FROM meta.applied_migration WHERE success)
+    FROM meta.heartbeat";
 
-/// On a replica, in a statement of its own: a read that begins afterwards sees at least this much.
+/// On a replica, in a statement of its own: a read that begins afterwards sees at least this much. With a schema older than
+/// the fourth there is no timeline, and so no position.
 pub(crate) const REPLAYED: &str =
     "SELECT (to_jsonb(h) ->> 'timeline')::int, pg_last_wal_replay_lsn()::text FROM meta.heartbeat h";
 
