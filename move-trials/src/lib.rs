@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod drill;
+pub mod failover;
 mod history;
 mod load;
 mod operation;

@@ -119,6 +119,28 @@ impl Stage {
         Ok(register_shards(&self.directory(), &shards).await?)
     }
 
+    /// What an operator does about a primary that is dead for good: the replica that is furthest takes over, the directory
+    /// is told, and the old one comes back as a replica.
+    ///
+    /// # Errors
+    /// No replica may be promoted, or something does not start.
+    pub async fn replace(&self, dead: &str) -> Result<(), Problem> {
+        let state = self.cluster.state()?;
+        let replica = state.siblings(&state.part(dead)?.part).into_iter().next();
+        self.cluster.promote(&replica.ok_or("it has no replica")?.name).await?;
+        self.follow_primaries().await?;
+        Ok(self.cluster.start(dead).await?)
+    }
+
+    /// The major version of its servers.
+    ///
+    /// # Errors
+    /// They cannot be asked.
+    pub async fn version(&self) -> Result<i32, Problem> {
+        let asked = sqlx::query_scalar("SELECT current_setting('server_version_num')::int / 10000");
+        Ok(asked.fetch_one(&mut self.on_directory().await?).await?)
+    }
+
     /// The directory, as its owner.
     #[must_use]
     pub fn directory(&self) -> Directory {

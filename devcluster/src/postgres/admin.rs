@@ -5,12 +5,11 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, query, query_scalar};
 
-use super::{ADMIN, APP, DATABASE, config};
+use super::{ADMIN, APP, DATABASE, MAINTENANCE, config};
 use crate::error::{Context, Error, Result};
 use crate::plan::Part;
 use crate::site::Site;
 
-const MAINTENANCE: &str = "postgres";
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 const PROMOTE_LIMIT_S: i32 = 30;
 

@@ -227,6 +227,7 @@ impl Mover {
             let state = work.record.state;
             return Err(MoveError::WrongState(format!("move {id} is {state} or its way back is closed")));
         }
+        self.way_back_stands(&mut work).await?;
         let stream = Stream::of(&work.record, work.record.dst, work.record.src, &work.src.address.dbname);
         work.dst.bound(self.config.bulk);
         work.src.bound(self.config.bulk);
@@ -262,7 +263,9 @@ impl Mover {
             MoveState::Copying | MoveState::Soaking => {
                 let now = ledger.get(record.id).await?;
                 let owner = if now.state == MoveState::Copying { now.src } else { now.dst };
-                unfence(&mut self.site(&ledger, owner, MOVER).await?, &now).await?;
+                let mut owner = self.site(&ledger, owner, MOVER).await?;
+                unfence(&mut owner, &now).await?;
+                self.look_after(&mut ledger, &now, &mut owner).await?;
                 Ok(now)
             }
             state if state.is_busy() => {

@@ -1,6 +1,7 @@
 //! The phases of a move outside the window, each from one state of the record to the next. Every one of them may be
 //! entered again after its mover died in the middle.
 
+use super::failover::Stands;
 use super::clean::{BURNT, EMPTYING, arm, delete_rows};
 use super::mover::{Mover, Work};
 use super::record::{BucketRange, Direction, MoveState};
@@ -43,7 +44,7 @@ impl Mover {
         // From here on nothing may empty the target: a late `prepare` finds a later attempt.
         let attempt = work.record.attempt;
         arm(&mut work.dst, work.record.range, work.record.id.0, attempt).await?;
-        self.same_timeline(work, work.record.dst).await?;
+        self.same_timeline(work, work.record.dst).await?.or_not_ready()?;
         let (there, back) = streams(work);
         let login = &self.directory.login;
         there.publish(&mut work.src, &work.tables).await?;
@@ -53,6 +54,7 @@ impl Mover {
         back.reserve(&mut work.dst).await?;
         work.dst.bound(self.config.statement);
         there.copy(&mut work.src, &mut work.dst, login, attempt).await?;
+        self.copy_stands(work, &there).await?;
         work.reached(Step::StreamMade, &*self.watch)?;
         self.wait_copied(work, &there).await?;
         work.reached(Step::Copied, &*self.watch)?;
@@ -65,6 +67,7 @@ impl Mover {
         work.src.bound(self.config.statement);
         work.dst.bound(self.config.statement);
         agreed?;
+        self.wait_kept(work, (&there, &back)).await?;
         self.catch_up(work, &there).await?;
         work.reached(Step::CaughtUp, &*self.watch)
     }
@@ -76,6 +79,7 @@ impl Mover {
             if progress.tables > 0 && progress.tables == progress.ready {
                 return Ok(());
             }
+            self.copy_stands(work, stream).await?;
             let paused = work.ledger.get(work.record.id).await?.paused;
             if paused {
                 return Err(MoveError::Superseded(format!("move {} is paused", work.record.id)));
@@ -128,22 +132,8 @@ impl Mover {
         }
     }
 
-    /// What a stream has delivered to a server, its promoted standby may lack, and nobody sends it again.
-    async fn same_timeline(&self, work: &mut Work, taker: ShardId) -> Result<(), MoveError> {
-        let site = if taker == work.record.src { &mut work.src } else { &mut work.dst };
-        let now: i32 = site.one(sqlx::query_scalar(sql::TIMELINE)).await?;
-        let then = work.ledger.keep_timeline(&work.record, taker, now).await?;
-        if now == then {
-            return Ok(());
-        }
-        let place = site.place;
-        Err(MoveError::NotReady(format!(
-            "{place} has failed over since the stream to it began: its copy cannot be trusted any more"
-        )))
-    }
-
     async fn one_window(&self, work: &mut Work, way: Direction) -> Result<(), MoveError> {
-        self.same_timeline(work, way.to).await?;
+        self.same_timeline(work, way.to).await?.or_not_ready()?;
         let stream = Stream::of(&work.record, way.from, way.to, &work.src.address.dbname);
         let pinned = Pinned {
             from: self.site(&work.ledger, way.from, READER).await?,
@@ -190,8 +180,12 @@ impl Mover {
             work.reached(Step::ReverseStarted, &*self.watch)?;
         }
         self.compare_pinned(work).await?;
+        let reserved = match closed.or_else(|| work.differs.clone()) {
+            None => self.wait_way_back_kept(work, &back).await?,
+            reason => reason,
+        };
         work.record = work.ledger.advance(&work.record, MoveState::Soaking).await?;
-        if let Some(reason) = closed.or_else(|| work.differs.clone()) {
+        if let Some(reason) = reserved {
             tracing::warn!(move.id = work.record.id.0, reason, "soaking with a reservation");
             work.ledger.note(&work.record, &reason).await?;
             work.record = work.ledger.get(work.record.id).await?;
@@ -204,10 +198,15 @@ impl Mover {
         if !back.is_reserved(&mut work.dst).await? {
             return Ok(Some("no way back: the target has lost its slot, in a failover perhaps".to_owned()));
         }
+        // Positions from before a failover say nothing of the log since; and what the source lacks, nobody sends again.
+        for shard in [work.record.dst, work.record.src] {
+            if let Stands::Lost(why) = self.same_timeline(work, shard).await? {
+                return Ok(Some(format!("no way back: {why}")));
+            }
+        }
         if let Some(position) = work.record.reverse_from.clone() {
             back.forget_before(&mut work.dst, &position).await?;
         }
-        self.same_timeline(work, work.record.src).await?;
         back.follow(&mut work.dst, &mut work.src, &self.directory.login, work.record.attempt).await?;
         match back.marker(&mut work.dst, &mut work.src, MARKER_LIMIT, None).await {
             Ok(_) => Ok(None),
@@ -278,6 +277,7 @@ impl Mover {
         match record.state {
             MoveState::Soaking if record.reversible => {
                 unfence(&mut work.dst, &record).await?;
+                self.way_back_stands(work).await?;
                 let (_, back) = streams(work);
                 back.marker(&mut work.dst, &mut work.src, MARKER_LIMIT, None).await?;
                 self.window(work, record.back()).await?;

@@ -1,0 +1,81 @@
+//! Failovers: a primary dies in the middle of a move and stays dead, and a replica takes over.
+
+use crate::drill::{Drill, DrillReport, Ending, Victim};
+use crate::{Load, Problem};
+use shard_router::moves::{MoveState, Step};
+use std::time::{Duration, Instant};
+
+/// Replicas of a shard; both are synchronous.
+pub const REPLICAS: u16 = 2;
+/// From here on the slots of a giver survive its failover.
+const KEEPS_SLOTS: i32 = 17;
+/// How many operations on the moved range must succeed afterwards.
+const WELL: usize = 20;
+const WELL_LIMIT: Duration = Duration::from_secs(30);
+
+/// One failover.
+#[derive(Clone, Copy, Debug)]
+pub struct Failover {
+    /// After which step.
+    pub step: Step,
+    /// Which primary.
+    pub victim: Victim,
+    /// How the move ends, if it can.
+    pub ending: Ending,
+}
+
+/// All of them, in the order in which they are run.
+pub const FAILOVERS: [Failover; 7] = [
+    Failover { step: Step::StreamMade, victim: Victim::Source, ending: Ending::Clean },
+    Failover { step: Step::CaughtUp, victim: Victim::Source, ending: Ending::Clean },
+    Failover { step: Step::Fenced, victim: Victim::Source, ending: Ending::Rollback },
+    Failover { step: Step::MarkerArrived, victim: Victim::Target, ending: Ending::Clean },
+    Failover { step: Step::Decided, victim: Victim::Target, ending: Ending::Clean },
+    Failover { step: Step::Soaking, victim: Victim::Target, ending: Ending::Rollback },
+    Failover { step: Step::Soaking, victim: Victim::Source, ending: Ending::Rollback },
+];
+
+impl Failover {
+    /// The drill in which it happens.
+    #[must_use]
+    pub fn drill(self, like: Drill) -> Drill {
+        Drill { ending: self.ending, crash: Some((self.step, self.victim)), for_good: true, ..like }
+    }
+
+    /// What of a report is not as it has to be with servers of this version.
+    ///
+    /// # Errors
+    /// That, as a sentence.
+    pub fn judge(self, report: &DrillReport, version: i32) -> Result<(), Problem> {
+        let kept = version >= KEEPS_SLOTS;
+        let note = report.note.as_deref().unwrap_or_default();
+        let expected = match (self.step, self.victim) {
+            // So early no standby needs to have a copy of the slot yet.
+            (Step::StreamMade, Victim::Source) => kept || report.recopied,
+            (Step::CaughtUp | Step::Fenced, Victim::Source) => report.recopied != kept,
+            (Step::MarkerArrived, Victim::Target) => report.recopied,
+            (Step::Decided, _) => !report.recopied && !report.reversible && note.starts_with("no way back"),
+            (Step::Soaking, Victim::Target) if kept => report.state == Some(MoveState::RolledBack),
+            (Step::Soaking, _) => {
+                report.state == Some(MoveState::Done) && !report.reversible && note.starts_with("no way back")
+            }
+            _ => true,
+        };
+        if expected { Ok(()) } else { Err(format!("not as it has to be on PostgreSQL {version}: {report:?}").into()) }
+    }
+}
+
+/// Waits until users of the range are served again.
+///
+/// # Errors
+/// They are not.
+pub async fn wait_well(load: &Load, drill: &Drill) -> Result<(), Problem> {
+    let (since, started) = (load.elapsed(), Instant::now());
+    while load.well_since(since, &(drill.lo..=drill.hi)) < WELL {
+        if started.elapsed() > WELL_LIMIT {
+            return Err(format!("users of the range are not served {WELL_LIMIT:?} after the failover").into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
