@@ -61,7 +61,11 @@ impl Failover {
             }
             _ => true,
         };
-        if expected { Ok(()) } else { Err(format!("not as it has to be on PostgreSQL {version}: {report:?}").into()) }
+        if expected {
+            Ok(())
+        } else {
+            Err(format!("not as it has to be on PostgreSQL {version}: {report:?}").into())
+        }
     }
 }
 

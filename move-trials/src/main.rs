@@ -243,7 +243,8 @@ fn report(state: &Path) -> Result<bool, Problem> {
     let lines = lines(state)?;
     let mut well = true;
     let of_moves = |line: &&Value| line["name"].as_str().is_some_and(|name| name.starts_with("move "));
-    let of_failovers = |line: &&Value| line["name"].as_str().is_some_and(|name| name.contains(" fails over "));
+    let of_failovers =
+        |line: &&Value| line["name"].as_str().is_some_and(|name| name.contains(" fails over "));
     let (moves, rest): (Vec<_>, Vec<_>) = lines.iter().partition(|line| of_moves(line));
     let (failovers, crashes): (Vec<_>, Vec<_>) = rest.into_iter().partition(|line| of_failovers(line));
     for (what, lines) in [("moves", moves), ("crash points", crashes), ("failovers", failovers)] {

@@ -38,6 +38,7 @@ pub struct Stage {
     directory: Address,
     admin: Login,
     app: Login,
+    stream: Login,
     state: tempfile::TempDir,
 }
 
@@ -63,8 +64,10 @@ impl Stage {
         };
         let admin = Login { user: "postgres".to_owned(), password: password("postgres-admin.password")? };
         let app = Login { user: "tessera_app".to_owned(), password: password("postgres.password")? };
+        let stream =
+            Login { user: "tessera_stream".to_owned(), password: password("postgres-stream.password")? };
         let directory = Address::new("127.0.0.1", cluster.port("directory")?, "tessera");
-        let stage = Self { cluster, directory, admin, app, state: tempfile::tempdir()? };
+        let stage = Self { cluster, directory, admin, app, stream, state: tempfile::tempdir()? };
         stage.place().await?;
         stage.fill(hot, counters).await?;
         Ok(stage)
@@ -156,7 +159,7 @@ impl Stage {
             copy: Duration::from_secs(120),
             ..MoverConfig::default()
         };
-        Mover::new(self.directory(), config, watch)
+        Mover::new(self.directory(), config, watch).streaming_as(self.stream.clone())
     }
 
     /// A node's router. With `stale` it never hears of the directory again: hints are all that it gets.

@@ -4,6 +4,7 @@
 use devcluster::ClusterSpec;
 use libtest_mimic::{Arguments, Trial};
 use move_trials::drill::{Drill, DrillReport, Ending, Plant, Victim};
+use move_trials::failover::{FAILOVERS, REPLICAS, wait_well};
 use move_trials::{History, Load, Problem, Stage, Verdict};
 use shard_router::moves::Step;
 use std::process::ExitCode;
@@ -23,7 +24,11 @@ struct Field {
 
 impl Field {
     async fn start() -> Self {
-        let stage = Stage::start(ClusterSpec::default().replicas(1), BUCKETS, COUNTERS).await.unwrap();
+        Self::with_replicas(1).await
+    }
+
+    async fn with_replicas(replicas: u16) -> Self {
+        let stage = Stage::start(ClusterSpec::default().replicas(replicas), BUCKETS, COUNTERS).await.unwrap();
         Self { stage: Arc::new(stage), history: Arc::new(History::new(BUCKETS, COUNTERS)), loads: 0 }
     }
 
@@ -42,13 +47,17 @@ impl Field {
     ) -> (Result<(DrillReport, usize), Problem>, Verdict) {
         self.loads += 1;
         let fresh = self.stage.router(&format!("fresh-{}", self.loads), false).await.unwrap();
-        let stale = self.stage.router(&format!("stale-{}", self.loads), true).await.unwrap();
+        // A router that never hears of the directory again cannot find a primary that was promoted.
+        let stale = self.stage.router(&format!("stale-{}", self.loads), !drill.for_good).await.unwrap();
         let history = Arc::clone(&self.history);
         let load = Load::start(vec![fresh, stale], history, BUCKETS, COUNTERS, (RATE, self.loads));
         while load.count() < 20 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let outcome = drill.carry_out(&self.stage, plant).await;
+        if drill.for_good && outcome.is_ok() {
+            wait_well(&load, &drill).await.unwrap();
+        }
         let seen = load.stop().await.unwrap();
         let verdict = self.history.check(&self.stage).await.unwrap();
         (outcome.map(|report| (report, seen.failed())), verdict)
@@ -109,6 +118,52 @@ async fn deaths(field: &mut Field) {
         let drill = field.drill(number as u64, ending, Some(crash)).await;
         let (verdict, _) = field.run(drill, None).await;
         assert!(verdict.is_clean(), "{crash:?}: {verdict:?}");
+    }
+}
+
+/// Two failovers; all of them are in `move-trials failovers`. The source inside the window, and the target in the soak.
+async fn failovers(field: &mut Field) {
+    *field = Field::with_replicas(REPLICAS).await;
+    let version = field.stage.version().await.unwrap();
+    let chosen = [(Step::Fenced, Victim::Source), (Step::Soaking, Victim::Target)];
+    for failover in
+        FAILOVERS.into_iter().filter(|failover| chosen.contains(&(failover.step, failover.victim)))
+    {
+        let drill = failover.drill(field.drill(1, Ending::Clean, None).await);
+        let (outcome, verdict) = field.try_run(drill, None).await;
+        assert!(verdict.is_clean(), "{failover:?}: {verdict:?}");
+        failover.judge(&outcome.unwrap().0, version).unwrap();
+    }
+}
+
+/// With `*` the move's own subscription could acknowledge a fence, and a standby that is away could be promoted without it.
+async fn unfit_standbys_are_refused(field: &mut Field) {
+    let drill = field.drill(1, Ending::Clean, None).await;
+    let mover = field.stage.mover(Arc::new(()));
+    for (names, why) in
+        [("*", "synchronous_standby_names has a *"), ("elsewhere", "elsewhere does not stream")]
+    {
+        // Counts instead of what is in the file that devcluster wrote.
+        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'");
+        for sql in [set.as_str(), "SELECT pg_reload_conf()"] {
+            field.stage.sabotage(drill.to, sql, false).await.unwrap();
+        }
+        let asked = "SELECT current_setting('synchronous_standby_names') = $1";
+        while !sqlx::query_scalar::<_, bool>(asked)
+            .bind(names)
+            .fetch_one(&mut field.stage.on_shard(drill.to).await.unwrap())
+            .await
+            .unwrap()
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let refused = drill.carry_out(&field.stage, None).await.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+        if names == "*" {
+            for open in mover.open_moves().await.unwrap() {
+                mover.abort(open.id).await.unwrap();
+            }
+        }
     }
 }
 
@@ -225,6 +280,8 @@ fn main() -> ExitCode {
     let trials = trials![
         seeded_moves: false,
         deaths: false,
+        unfit_standbys_are_refused: true,
+        failovers: true,
         a_write_past_the_fence_is_found: true,
         a_copy_that_differs_goes_back: true,
         a_lost_row_is_found: true,

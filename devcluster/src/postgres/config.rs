@@ -139,7 +139,8 @@ mod tests {
     #[test]
     fn a_passfile_with_quotes_survives_both_kinds_of_quoting() {
         let upstream = Upstream { primary_port: 1, passfile: Path::new("/it's here/pgpass") };
-        let text = configuration(&part(Kind::ShardReplica { shard: 1, replica: 1 }), 15, &[], Some(&upstream));
+        let text =
+            configuration(&part(Kind::ShardReplica { shard: 1, replica: 1 }), 15, &[], Some(&upstream));
         assert!(text.contains(r"passfile=''/it\''s here/pgpass''"), "{text}");
         assert!(text.contains("primary_slot_name = 'shard_1_replica_1'"));
     }

@@ -21,6 +21,8 @@ use config::{Upstream, configuration};
 pub(crate) const ADMIN: &str = "postgres";
 /// The nodes' role, whose password is `postgres.password`.
 pub(crate) const APP: &str = "tessera_app";
+/// The role that shards read from each other as while buckets move; its password is `postgres-stream.password`.
+pub(crate) const STREAM: &str = "tessera_stream";
 /// The database on every server.
 pub(crate) const DATABASE: &str = "tessera";
 /// The database that every server has from the beginning.

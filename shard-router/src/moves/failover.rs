@@ -24,6 +24,14 @@ pub(super) enum Stands {
 }
 
 impl Stands {
+    /// What is copied so far is worth nothing without its stream.
+    pub fn or_begin_anew(self) -> Result<(), MoveError> {
+        match self {
+            Self::Well => Ok(()),
+            Self::Lost(why) => Err(MoveError::NotReady(format!("{why}: abort the move, and plan it again"))),
+        }
+    }
+
     pub fn or_not_ready(self) -> Result<(), MoveError> {
         match self {
             Self::Well => Ok(()),
@@ -49,14 +57,9 @@ impl Mover {
 
     /// The stream to the target goes on, wherever the source is now; else the move has to begin anew.
     pub(super) async fn copy_stands(&self, work: &mut Work, there: &Stream) -> Result<(), MoveError> {
-        let login = &self.directory.login;
-        let lost = match there.follow_giver(&mut work.src, &mut work.dst, login).await? {
-            None if there.has_lost_a_copy(&mut work.src, &mut work.dst).await? => {
-                Some(format!("{} has lost the slot of a table's copy", work.src.place))
-            }
-            lost => lost,
-        };
-        lost.map_or(Ok(()), |why| Err(MoveError::NotReady(format!("{why}: abort the move, and plan it again"))))
+        let login = self.streamer.as_ref();
+        let lost = there.follow_giver(&mut work.src, &mut work.dst, login).await?;
+        lost.map_or(Stands::Well, Stands::Lost).or_begin_anew()
     }
 
     /// Waits until a failover of neither giver would cost its stream; it costs a copy only, so that the move goes on
@@ -129,7 +132,7 @@ impl Mover {
         (src, dst): (&mut Site, &mut Site),
     ) -> Result<Stands, MoveError> {
         let back = Stream::of(record, record.dst, record.src, &src.address.dbname);
-        let lost = match back.follow_giver(dst, src, &self.directory.login).await? {
+        let lost = match back.follow_giver(dst, src, self.streamer.as_ref()).await? {
             None if !back.is_reserved(dst).await? => Some(format!("{} has lost its slot", dst.place)),
             lost => lost,
         };
@@ -173,7 +176,7 @@ impl Mover {
         if back {
             return self.look_back(ledger, record, (&mut taker, giver)).await.map(|_| ());
         }
-        if let Some(why) = stream.follow_giver(giver, &mut taker, &self.directory.login).await? {
+        if let Some(why) = stream.follow_giver(giver, &mut taker, self.streamer.as_ref()).await? {
             ledger.note(record, &format!("{why}: abort the move, and plan it again")).await?;
         }
         Ok(())

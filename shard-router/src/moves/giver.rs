@@ -6,6 +6,7 @@
 
 use super::site::{READER, Site};
 use super::stream::{Stream, conninfo, literal};
+use super::streamer::no_login;
 use super::{MoveError, preflight, sql};
 use crate::server::{Address, Login};
 use sqlx::Row;
@@ -37,7 +38,8 @@ pub(super) async fn keeping(site: &mut Site) -> Result<Keeping, MoveError> {
     let place = site.place;
     let row = site.row(sqlx::query(sql::STANDBY_SLOTS)).await?;
     let row = row.ok_or_else(|| place.said()(sqlx::Error::RowNotFound))?;
-    let read = || -> Result<(Vec<String>, Vec<String>), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?)) };
+    let read =
+        || -> Result<(Vec<String>, Vec<String>), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?)) };
     let (named, others) = read().map_err(place.said())?;
     Ok(match (named.is_empty(), others.is_empty()) {
         (_, false) => Keeping::Unsafe(others),
@@ -90,7 +92,7 @@ impl Stream {
         &self,
         from: &mut Site,
         to: &mut Site,
-        login: &Login,
+        login: Option<&Login>,
     ) -> Result<Option<String>, MoveError> {
         let told: Option<Option<String>> =
             to.all(sqlx::query_scalar(sql::GIVER_OF).bind(self.name())).await?.into_iter().next();
@@ -103,21 +105,13 @@ impl Stream {
         if then.as_ref() == Some(&now) {
             return Ok(None);
         }
-        if let Some(then) = then.filter(|then| then.timeline != now.timeline) {
-            if preflight::version(from).await? < KEEPING_SERVER {
-                return Ok(Some(format!("{} has failed over, and its slot is an older one", from.place)));
-            }
-            // An address that moves with the primary has led the workers there already: then it is the giver's
-            // configuration alone that kept the taker from running ahead.
-            if then.address != now.address && self.is_ahead(from, to, (then.timeline, now.timeline)).await? {
-                return Ok(Some(format!(
-                    "{} has received what the promoted standby of {} lacks",
-                    to.place, from.place
-                )));
-            }
+        if let Some(then) = then.filter(|then| then.timeline != now.timeline)
+            && let Some(why) = self.against_following(from, to, (&then, &now)).await?
+        {
+            return Ok(Some(why));
         }
         let name = self.name();
-        let source = literal(&conninfo(from, login));
+        let source = literal(&conninfo(from, login.ok_or_else(no_login)?));
         to.command(format!(
             "BEGIN; ALTER SUBSCRIPTION {name} CONNECTION {source}; ALTER SUBSCRIPTION {name} ENABLE; {}; COMMIT",
             self.tell(&now)
@@ -127,20 +121,49 @@ impl Stream {
         Ok(None)
     }
 
-    /// Whether the taker has something from behind the place at which the giver's timelines part. Its workers are ended
-    /// first, so that it cannot receive more meanwhile; they stay away until it follows.
-    async fn is_ahead(
+    /// What keeps the taker from going on with a giver that was promoted. Its workers are ended first, so that nothing
+    /// changes meanwhile; they stay away until it follows.
+    async fn against_following(
         &self,
         from: &mut Site,
         to: &mut Site,
-        (then, now): (i32, i32),
-    ) -> Result<bool, MoveError> {
+        (then, now): (&Giver, &Giver),
+    ) -> Result<Option<String>, MoveError> {
+        let (giver, taker) = (from.place, to.place);
+        if preflight::version(from).await? < KEEPING_SERVER {
+            return Ok(Some(format!("{giver} has failed over, and its slot is an older one")));
+        }
+        self.end_workers(to).await?;
+        let copied = sqlx::query_scalar(sql::COPIED_FROM).bind(self.name());
+        let copied: Vec<String> = to.all(copied).await?;
+        let missing: Vec<String> = from.all(sqlx::query_scalar(sql::MISSING_SLOTS).bind(copied)).await?;
+        if !missing.is_empty() {
+            return Ok(Some(format!(
+                "{giver} has failed over, and lost {} slots of table copies",
+                missing.len()
+            )));
+        }
+        // An address that moves with the primary has led the workers there already: then it is the giver's
+        // configuration alone that kept the taker from running ahead.
+        if then.address == now.address {
+            return Ok(None);
+        }
+        let query = sqlx::query_scalar(sql::FORK).bind(now.timeline).bind(then.timeline);
+        let Some(fork) = from.one::<Option<String>>(query).await? else {
+            return Ok(Some(format!("{giver} has failed over, and its log does not say where")));
+        };
+        let query = sqlx::query_scalar(sql::HAS_NOTHING_BEYOND).bind(self.name()).bind(fork);
+        let behind: bool = to.one(query).await?;
+        Ok((!behind).then(|| format!("{taker} has received what the promoted standby of {giver} lacks")))
+    }
+
+    async fn end_workers(&self, to: &mut Site) -> Result<(), MoveError> {
         to.command(format!("ALTER SUBSCRIPTION {} DISABLE", self.name())).await?;
         let deadline = Instant::now() + WORKER_LIMIT;
         loop {
             let workers: Vec<i32> = to.all(sqlx::query_scalar(sql::WORKERS).bind(self.name())).await?;
             if workers.is_empty() {
-                break;
+                return Ok(());
             }
             if Instant::now() > deadline {
                 return Err(MoveError::GaveUp(format!("a worker of {} stays on {}", self.name(), to.place)));
@@ -150,26 +173,6 @@ impl Stream {
             }
             tokio::time::sleep(WORKER_POLL).await;
         }
-        let fork: Option<String> = from.one(sqlx::query_scalar(sql::FORK).bind(now).bind(then)).await?;
-        let Some(fork) = fork else { return Ok(true) };
-        let query = sqlx::query_scalar(sql::HAS_NOTHING_BEYOND).bind(self.name()).bind(fork);
-        to.one::<bool>(query).await.map(|nothing| !nothing)
-    }
-
-    /// Whether a table's copy has lost the slot from which it was to go on.
-    pub async fn has_lost_a_copy(&self, from: &mut Site, to: &mut Site) -> Result<bool, MoveError> {
-        let copied = |text: &'static str| sqlx::query_scalar::<_, String>(text).bind(self.name().to_owned());
-        let before: Vec<String> = to.all(copied(sql::COPIED_FROM)).await?;
-        if before.is_empty() {
-            return Ok(false);
-        }
-        let missing: Vec<String> = from.all(sqlx::query_scalar(sql::MISSING_SLOTS).bind(before)).await?;
-        if missing.is_empty() {
-            return Ok(false);
-        }
-        // A table that streams by now has dropped its slot itself.
-        let after: Vec<String> = to.all(copied(sql::COPIED_FROM)).await?;
-        Ok(missing.iter().any(|slot| after.contains(slot)))
     }
 
     /// Notes beside the subscription whom it was made to follow.

@@ -25,6 +25,7 @@ mod site;
 mod sql;
 mod standbys;
 mod stream;
+mod streamer;
 mod verify;
 mod window;
 

@@ -10,6 +10,7 @@ use super::window::{activate, undo, unfence};
 use super::{MoveError, Place, Step, Watch, sql};
 use crate::directory::Directory;
 use crate::map::ShardId;
+use crate::server::Login;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ impl Default for MoverConfig {
 #[derive(Clone)]
 pub struct Mover {
     pub(super) directory: Directory,
+    /// Whom a taker logs in as at its giver.
+    pub(super) streamer: Option<Login>,
     pub(super) config: MoverConfig,
     pub(super) watch: Arc<dyn Watch>,
 }
@@ -76,7 +79,7 @@ impl Mover {
     /// The directory's login must be the owner's of every database.
     #[must_use]
     pub fn new(directory: Directory, config: MoverConfig, watch: Arc<dyn Watch>) -> Self {
-        Self { directory, config, watch }
+        Self { directory, streamer: None, config, watch }
     }
 
     /// Writes a move down, and does nothing else.

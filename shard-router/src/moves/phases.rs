@@ -1,12 +1,13 @@
 //! The phases of a move outside the window, each from one state of the record to the next. Every one of them may be
 //! entered again after its mover died in the middle.
 
-use super::failover::Stands;
 use super::clean::{BURNT, EMPTYING, arm, delete_rows};
+use super::failover::Stands;
 use super::mover::{Mover, Work};
 use super::record::{BucketRange, Direction, MoveState};
 use super::site::{MOVER, READER, Site};
 use super::stream::Stream;
+use super::streamer::grant;
 use super::verify::{Pinned, analyze, compare, sums};
 use super::window::{Sides, Window, activate, mark_moved, unfence};
 use super::{MoveError, Step, preflight, sql};
@@ -26,7 +27,7 @@ const LOOKS_UNLIKE: u32 = 3;
 impl Mover {
     /// Planned → copying: looks at both shards, and empties the range on the target.
     pub(super) async fn prepare(&self, work: &mut Work) -> Result<(), MoveError> {
-        preflight::check(&mut work.src, &mut work.dst).await?;
+        preflight::check(&mut work.src, &mut work.dst, self.streamer()?).await?;
         let (range, id) = (work.record.range, work.record.id.0);
         arm(&mut work.dst, range, id, EMPTYING).await?;
         self.delete(work, work.record.dst, EMPTYING).await?;
@@ -44,9 +45,11 @@ impl Mover {
         // From here on nothing may empty the target: a late `prepare` finds a later attempt.
         let attempt = work.record.attempt;
         arm(&mut work.dst, work.record.range, work.record.id.0, attempt).await?;
-        self.same_timeline(work, work.record.dst).await?.or_not_ready()?;
+        self.same_timeline(work, work.record.dst).await?.or_begin_anew()?;
         let (there, back) = streams(work);
-        let login = &self.directory.login;
+        let login = self.streamer()?;
+        grant(&mut work.src, &work.tables, login).await?;
+        grant(&mut work.dst, &work.tables, login).await?;
         there.publish(&mut work.src, &work.tables).await?;
         back.publish(&mut work.dst, &work.tables).await?;
         // Made now, because it waits for running transactions: in the window that wait would be everybody's.
@@ -207,7 +210,7 @@ impl Mover {
         if let Some(position) = work.record.reverse_from.clone() {
             back.forget_before(&mut work.dst, &position).await?;
         }
-        back.follow(&mut work.dst, &mut work.src, &self.directory.login, work.record.attempt).await?;
+        back.follow(&mut work.dst, &mut work.src, self.streamer()?, work.record.attempt).await?;
         match back.marker(&mut work.dst, &mut work.src, MARKER_LIMIT, None).await {
             Ok(_) => Ok(None),
             Err(MoveError::GaveUp(reason)) => Ok(Some(format!("no way back: {reason}"))),

@@ -2,8 +2,9 @@
 
 use super::site::{READER, Site};
 use super::standbys::candidates;
-use super::{MoveError, sql};
+use super::{MoveError, sql, streamer};
 use crate::migrate::{Applied, shard_history};
+use crate::server::Login;
 use sqlx::Row;
 
 const MOST_TRANSACTION_AGE_S: f64 = 5.0;
@@ -15,7 +16,7 @@ const OLDEST_SERVER: i32 = 150_000;
 const ORIGIN_SERVER: i32 = 160_000;
 
 /// Names every reason against the move at once.
-pub(super) async fn check(from: &mut Site, to: &mut Site) -> Result<(), MoveError> {
+pub(super) async fn check(from: &mut Site, to: &mut Site, streamer: &Login) -> Result<(), MoveError> {
     let mut against = Vec::new();
     for site in [&mut *from, &mut *to] {
         server(site, &mut against).await?;
@@ -24,6 +25,7 @@ pub(super) async fn check(from: &mut Site, to: &mut Site) -> Result<(), MoveErro
             Err(MoveError::NotReady(why)) => against.push(why),
             outcome => drop(outcome?),
         }
+        against.extend(streamer::against(site, streamer).await?);
     }
     if history(from).await? != history(to).await? {
         against

@@ -69,8 +69,7 @@ pub(super) const DECIDE: &str = "WITH m AS (
 pub(super) const IS_OVERDUE: &str = "SELECT coalesce(bool_or(fence_deadline < clock_timestamp()), false)
     FROM directory.move WHERE move_id = $1 AND state IN ('fencing', 'returning')";
 
-pub(super) const SET_NOTE: &str =
-    "UPDATE directory.move SET note = nullif($3, '') WHERE move_id = $1 AND attempt = $2 AND note IS DISTINCT FROM $3";
+pub(super) const SET_NOTE: &str = "UPDATE directory.move SET note = nullif($3, '') WHERE move_id = $1 AND attempt = $2 AND note IS DISTINCT FROM $3";
 pub(super) const SET_ROWS: &str = "UPDATE directory.move SET rows_estimated = $2 WHERE move_id = $1";
 pub(super) const SET_REVERSIBLE: &str =
     "UPDATE directory.move SET reversible = $3 WHERE move_id = $1 AND attempt = $2";
@@ -174,6 +173,19 @@ pub(super) const TABLES: &str = "SELECT format('%I.%I', n.nspname, c.relname)
     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE t.tgname = 'owner_check' AND NOT c.relispartition ORDER BY 1";
 
+/// The schemas of these tables.
+pub(super) const SCHEMAS: &str = "SELECT DISTINCT format('%I', n.nspname)
+    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE t.tgname = 'owner_check' AND NOT c.relispartition ORDER BY 1";
+
+/// Whether a role can read all of them, and markers.
+pub(super) const MAY_READ: &str = "SELECT bool_and(has_table_privilege($2::name, c.oid, 'SELECT')
+        AND has_schema_privilege($2::name, c.relnamespace, 'USAGE'))
+    FROM unnest($1::text[] || 'meta.move_marker'::text) AS name JOIN pg_class c ON c.oid = name::regclass";
+/// Asked by the role itself.
+pub(super) const MAY_STREAM: &str =
+    "SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user";
+
 /// Tables with a bucket that lack the trigger: they would be left behind.
 pub(super) const UNPROTECTED: &str = "SELECT format('%I.%I', n.nspname, c.relname)
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -273,7 +285,8 @@ pub(super) const LOG_SNAPSHOT: &str = "SELECT pg_log_standby_snapshot()::text";
 /// What a subscription was told of its giver, if it was.
 pub(super) const GIVER_OF: &str = "SELECT obj_description(oid, 'pg_subscription') FROM pg_subscription
     WHERE subname = $1 AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
-pub(super) const WORKERS: &str = "SELECT pid FROM pg_stat_subscription WHERE subname = $1 AND pid IS NOT NULL";
+pub(super) const WORKERS: &str =
+    "SELECT pid FROM pg_stat_subscription WHERE subname = $1 AND pid IS NOT NULL";
 /// Where a timeline branched off from an earlier one, as the new primary's history has it.
 pub(super) const FORK: &str = "SELECT (regexp_match(pg_read_file(
         'pg_wal/' || lpad(upper(to_hex($1)), 8, '0') || '.history', 0, 1048576, true),
@@ -285,7 +298,8 @@ pub(super) const HAS_NOTHING_BEYOND: &str = "SELECT coalesce(max(p.remote_lsn) <
     WHERE s.subname = $1 AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
 /// Slots from which tables go on that are copied and do not stream yet; asked of the subscriber.
-pub(super) const COPIED_FROM: &str = "SELECT format('pg_%s_sync_%s_%s', s.oid, r.srrelid, c.system_identifier)
+pub(super) const COPIED_FROM: &str =
+    "SELECT format('pg_%s_sync_%s_%s', s.oid, r.srrelid, c.system_identifier)
     FROM pg_subscription s JOIN pg_subscription_rel r ON r.srsubid = s.oid, pg_control_system() c
     WHERE r.srsubstate = 'f' AND s.subname = $1
       AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";

@@ -37,7 +37,10 @@ pub(super) async fn all_have(
     loop {
         let Some(missing) = first_missing(expected, with(site, &position).await?) else { return Ok(()) };
         if Instant::now() > deadline {
-            return Err(MoveError::GaveUp(format!("{missing}, a standby of {}, does not have it", site.place)));
+            return Err(MoveError::GaveUp(format!(
+                "{missing}, a standby of {}, does not have it",
+                site.place
+            )));
         }
         tokio::time::sleep(POLL).await;
     }
@@ -80,7 +83,9 @@ fn names(setting: &str) -> Vec<String> {
             c if c == ')' || c == ',' || c.is_whitespace() => {}
             c => {
                 let mut name = String::from(c);
-                while let Some(c) = rest.next_if(|c| !matches!(c, '(' | ')' | ',' | '"') && !c.is_whitespace()) {
+                while let Some(c) =
+                    rest.next_if(|c| !matches!(c, '(' | ')' | ',' | '"') && !c.is_whitespace())
+                {
                     name.push(c);
                 }
                 names.push(name);

@@ -3,9 +3,9 @@
 //! Everything is named after the move and the two shards, so that whoever comes later finds what is there. Each step
 //! looks first and may be repeated.
 
+use super::giver::{Giver, Keeping, keeping, may_ask};
 use super::record::Move;
 use super::site::Site;
-use super::giver::{Giver, Keeping, keeping, may_ask};
 use super::{MoveError, preflight, sql};
 use crate::map::ShardId;
 use crate::server::Login;
