@@ -1,11 +1,12 @@
 //! What a failover means for a move: the taker's is never trusted, the giver's where its slot has survived.
 
+use super::giver::Unkept;
 use super::ledger::Ledger;
 use super::mover::{Mover, Work};
 use super::record::{Move, MoveState};
 use super::site::{MOVER, Site};
 use super::stream::Stream;
-use super::{MoveError, sql};
+use super::{MoveError, Place, sql};
 use crate::map::ShardId;
 use std::time::{Duration, Instant};
 
@@ -43,9 +44,19 @@ impl Stands {
 impl Mover {
     /// What a stream has delivered to a server, its promoted standby may lack, and nobody sends it again.
     pub(super) async fn same_timeline(&self, work: &mut Work, taker: ShardId) -> Result<Stands, MoveError> {
-        let site = if taker == work.record.src { &mut work.src } else { &mut work.dst };
+        let Work { ledger, record, src, dst, .. } = work;
+        self.timeline_of(ledger, record, if taker == record.src { src } else { dst }).await
+    }
+
+    async fn timeline_of(
+        &self,
+        ledger: &mut Ledger,
+        record: &Move,
+        site: &mut Site,
+    ) -> Result<Stands, MoveError> {
+        let taker = if site.place == Place::Shard(record.src) { record.src } else { record.dst };
         let now: i32 = site.one(sqlx::query_scalar(sql::TIMELINE)).await?;
-        let then = work.ledger.keep_timeline(&work.record, taker, now).await?;
+        let then = ledger.keep_timeline(record, taker, now).await?;
         if now == then {
             return Ok(Stands::Well);
         }
@@ -76,8 +87,9 @@ impl Mover {
             back.forget_before(&mut work.dst, &flushed).await?;
             let first = self.unkept(&work.ledger, there, (work.record.src, &mut work.src)).await?;
             let second = self.unkept(&work.ledger, back, (work.record.dst, &mut work.dst)).await?;
-            let Some(why) = first.or(second) else { return Ok(()) };
-            if Instant::now() > deadline {
+            let passing = first.iter().chain(&second).any(|unkept| unkept.passing);
+            let Some(Unkept { why, .. }) = first.or(second) else { return Ok(()) };
+            if !passing || Instant::now() > deadline {
                 tracing::warn!(move.id = work.record.id.0, why, "a failover would cost a stream");
                 return Ok(());
             }
@@ -95,9 +107,9 @@ impl Mover {
     ) -> Result<Option<String>, MoveError> {
         let deadline = Instant::now() + KEPT_LIMIT;
         loop {
-            let why = self.unkept(&work.ledger, back, (work.record.dst, &mut work.dst)).await?;
-            if why.is_none() || Instant::now() > deadline {
-                return Ok(why.map(|why| format!("{UNKEPT}{why}")));
+            let unkept = self.unkept(&work.ledger, back, (work.record.dst, &mut work.dst)).await?;
+            if unkept.as_ref().is_none_or(|unkept| !unkept.passing) || Instant::now() > deadline {
+                return Ok(unkept.map(|unkept| format!("{UNKEPT}{}", unkept.why)));
             }
             nudge(&mut work.dst).await;
             tokio::time::sleep(KEPT_POLL).await;
@@ -109,7 +121,7 @@ impl Mover {
         ledger: &Ledger,
         stream: &Stream,
         (giver, site): (ShardId, &mut Site),
-    ) -> Result<Option<String>, MoveError> {
+    ) -> Result<Option<Unkept>, MoveError> {
         let replicas = ledger.shard(giver).await?.replicas;
         stream.unkept(site, (&replicas, &self.directory.login)).await
     }
@@ -132,9 +144,12 @@ impl Mover {
         (src, dst): (&mut Site, &mut Site),
     ) -> Result<Stands, MoveError> {
         let back = Stream::of(record, record.dst, record.src, &src.address.dbname);
-        let lost = match back.follow_giver(dst, src, self.streamer.as_ref()).await? {
-            None if !back.is_reserved(dst).await? => Some(format!("{} has lost its slot", dst.place)),
-            lost => lost,
+        let lost = match self.timeline_of(ledger, record, src).await? {
+            Stands::Lost(why) => Some(why),
+            Stands::Well => match back.follow_giver(dst, src, self.streamer.as_ref()).await? {
+                None if !back.is_reserved(dst).await? => Some(format!("{} has lost its slot", dst.place)),
+                lost => lost,
+            },
         };
         let Some(why) = lost else { return Ok(Stands::Well) };
         let why = format!("no way back: {why}");
@@ -162,14 +177,11 @@ impl Mover {
         if back && unkept && self.unkept(ledger, &stream, (from, giver)).await?.is_none() {
             ledger.note(record, "").await?;
         }
-        if stream.is_used(giver).await? {
-            return Ok(());
-        }
         let mut taker = match self.site(ledger, taker, MOVER).await {
             Ok(site) => site,
             // It will ask for its stream when it is back.
             Err(error) => {
-                tracing::warn!(move.id = record.id.0, %error, "a stream has nobody to follow it");
+                tracing::debug!(move.id = record.id.0, %error, "a stream has nobody to follow it");
                 return Ok(());
             }
         };

@@ -30,6 +30,14 @@ pub(super) enum Keeping {
     Kept(Vec<String>),
 }
 
+/// Why a failover of a giver would cost a stream.
+#[derive(Debug)]
+pub(super) struct Unkept {
+    pub why: String,
+    /// Whether waiting may help.
+    pub passing: bool,
+}
+
 /// Whether this server's slots survive its failover.
 pub(super) async fn keeping(site: &mut Site) -> Result<Keeping, MoveError> {
     if preflight::version(site).await? < KEEPING_SERVER {
@@ -59,12 +67,13 @@ impl Stream {
         &self,
         from: &mut Site,
         (replicas, login): (&[Address], &Login),
-    ) -> Result<Option<String>, MoveError> {
+    ) -> Result<Option<Unkept>, MoveError> {
         let mut wanted = match keeping(from).await? {
             Keeping::Never => return Ok(None),
             Keeping::Unsafe(names) => {
                 let (place, names) = (from.place, names.join(", "));
-                return Ok(Some(format!("{place}: synchronized_standby_slots names no slot of {names}")));
+                let why = format!("{place}: synchronized_standby_slots names no slot of {names}");
+                return Ok(Some(Unkept { why, passing: false }));
             }
             Keeping::Kept(slots) => slots,
         };
@@ -83,7 +92,8 @@ impl Stream {
             return Ok(None);
         }
         let (place, wanted) = (from.place, wanted.join(", "));
-        Ok(Some(format!("{place}: the standby of {wanted} has no copy of the stream's slot")))
+        let why = format!("{place}: the standby of {wanted} has no copy of the stream's slot");
+        Ok(Some(Unkept { why, passing: true }))
     }
 
     /// Lets the taker follow its giver to where that is now; says why it cannot. Nothing happens while the giver is

@@ -201,11 +201,12 @@ impl Mover {
         if !back.is_reserved(&mut work.dst).await? {
             return Ok(Some("no way back: the target has lost its slot, in a failover perhaps".to_owned()));
         }
-        // Positions from before a failover say nothing of the log since; and what the source lacks, nobody sends again.
-        for shard in [work.record.dst, work.record.src] {
-            if let Stands::Lost(why) = self.same_timeline(work, shard).await? {
-                return Ok(Some(format!("no way back: {why}")));
-            }
+        // A position from before a failover says nothing of the log since.
+        if let Stands::Lost(_) = self.same_timeline(work, work.record.dst).await? {
+            return Ok(Some("no way back: the target failed over before it was open".to_owned()));
+        }
+        if let Stands::Lost(why) = self.same_timeline(work, work.record.src).await? {
+            return Ok(Some(format!("no way back: {why}")));
         }
         if let Some(position) = work.record.reverse_from.clone() {
             back.forget_before(&mut work.dst, &position).await?;

@@ -224,8 +224,6 @@ pub(super) const HAS_SLOT: &str = "SELECT EXISTS (SELECT FROM pg_replication_slo
 /// Whether something can still be read from it.
 pub(super) const HAS_USABLE_SLOT: &str = "SELECT EXISTS (SELECT FROM pg_replication_slots
     WHERE slot_name = $1 AND NOT temporary AND wal_status IS DISTINCT FROM 'lost')";
-pub(super) const IS_SLOT_ACTIVE: &str =
-    "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active)";
 /// From PostgreSQL 17 on: standbys keep a copy of it.
 pub(super) const MAKE_KEPT_SLOT: &str =
     "SELECT pg_create_logical_replication_slot($1, 'pgoutput', failover => true)::text";

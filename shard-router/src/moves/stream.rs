@@ -89,11 +89,6 @@ impl Stream {
         from.one(sqlx::query_scalar(sql::HAS_USABLE_SLOT).bind(&self.name)).await
     }
 
-    /// Whether the taker is connected.
-    pub async fn is_used(&self, from: &mut Site) -> Result<bool, MoveError> {
-        from.one(sqlx::query_scalar(sql::IS_SLOT_ACTIVE).bind(&self.name)).await
-    }
-
     /// Copies the range and follows it, if the taker is armed for this attempt.
     pub async fn copy(
         &self,
