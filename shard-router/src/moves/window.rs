@@ -92,8 +92,10 @@ impl Window<'_> {
         let left = deadline.saturating_duration_since(Instant::now());
         let fence = Some(epoch(record)?);
         self.stream.marker(&mut self.sides.from, &mut self.sides.to, left, fence).await?;
-        // What has arrived must survive a failover of the taker: after the decision nobody sends it again.
+        // What has arrived must survive a failover of the taker: after the decision nobody sends it again. And what has
+        // been sent must survive one of the giver, or a rollback would meet rows that it never had.
         all_have(&mut self.sides.to, taking, deadline).await?;
+        all_have(&mut self.sides.from, giving, deadline).await?;
         self.reached(record, Step::MarkerArrived)?;
         pinned.pin().await?;
         self.reached(record, Step::SnapshotsPinned)?;
