@@ -227,6 +227,16 @@ impl Drill {
         Ok(Self { lo, hi, from, to: 3 - from, ending, crash: None, for_good: false })
     }
 
+    /// Its buckets.
+    ///
+    /// # Errors
+    /// There are none of these numbers.
+    pub fn range(&self) -> Result<BucketRange, Problem> {
+        let (lo, hi) = (Bucket::try_from(self.lo), Bucket::try_from(self.hi));
+        let range = BucketRange::new(lo.map_err(|_| "no bucket")?, hi.map_err(|_| "no bucket")?);
+        Ok(range.ok_or("no range")?)
+    }
+
     /// Carries it out, brings back whoever died, and recovers as an operator would.
     ///
     /// # Errors
@@ -241,9 +251,7 @@ impl Drill {
             coming_back: Mutex::default(),
         });
         let mover = stage.mover(Arc::clone(&watch) as Arc<dyn Watch>);
-        let (lo, hi) = (Bucket::try_from(self.lo), Bucket::try_from(self.hi));
-        let range = BucketRange::new(lo.map_err(|_| "no bucket")?, hi.map_err(|_| "no bucket")?);
-        let planned = mover.plan(range.ok_or("no range")?, shard(self.from), shard(self.to)).await?;
+        let planned = mover.plan(self.range()?, shard(self.from), shard(self.to)).await?;
         let outcome = mover.run(planned.id).await;
         let died = Instant::now();
         let mut report = DrillReport::default();

@@ -3,7 +3,9 @@
 use clap::{Args, Parser, Subcommand};
 use devcluster::{ClusterSpec, ServerChoice};
 use move_trials::drill::{Drill, DrillReport, Ending, STEPS, Victim};
-use move_trials::failover::{FAILOVERS, REPLICAS, wait_well};
+use move_trials::failover::{
+    FAILOVERS, KEEPS_SLOTS, REPLICAS, a_taker_that_ran_ahead_is_not_led_on, wait_well,
+};
 use move_trials::{History, Load, Problem, Stage, Verdict};
 use serde_json::{Value, json};
 use shard_router::moves::Step;
@@ -126,6 +128,15 @@ async fn failovers(common: Common) -> Result<bool, Problem> {
             clean &= well;
         }
     }
+    drop(field);
+    let name = format!("{version}: a taker that ran ahead of its giver, which fails over, is not led on");
+    if version >= KEEPS_SLOTS && !done.contains(&name) {
+        let field = Field::start(&common).await?;
+        let drill = Drill::seeded(&field.stage, BUCKETS, 0).await?;
+        a_taker_that_ran_ahead_is_not_led_on(&field.stage, &drill).await?;
+        append(&common.state, &json!({ "name": name, "clean": true }))?;
+        println!("{name}");
+    }
     Ok(clean)
 }
 
@@ -210,9 +221,6 @@ fn write_down(
     verdict: &Verdict,
     (failed, slowest): (usize, Duration),
 ) -> Result<(), Problem> {
-    if let Some(folder) = state.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
     let line = json!({
         "name": name, "lo": drill.lo, "hi": drill.hi, "from": drill.from, "to": drill.to,
         "ending": drill.ending, "state": report.state, "rows": report.rows, "verified": report.verified,
@@ -223,6 +231,13 @@ fn write_down(
         "failed": failed, "slowest_ms": slowest.as_millis() as u64,
         "clean": verdict.is_clean(), "verdict": verdict,
     });
+    append(state, &line)
+}
+
+fn append(state: &Path, line: &Value) -> Result<(), Problem> {
+    if let Some(folder) = state.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
     let mut file = OpenOptions::new().create(true).append(true).open(state)?;
     Ok(writeln!(file, "{line}")?)
 }
@@ -243,8 +258,7 @@ fn report(state: &Path) -> Result<bool, Problem> {
     let lines = lines(state)?;
     let mut well = true;
     let of_moves = |line: &&Value| line["name"].as_str().is_some_and(|name| name.starts_with("move "));
-    let of_failovers =
-        |line: &&Value| line["name"].as_str().is_some_and(|name| name.contains(" fails over "));
+    let of_failovers = |line: &&Value| line["name"].as_str().is_some_and(|name| name.contains(" fails over"));
     let (moves, rest): (Vec<_>, Vec<_>) = lines.iter().partition(|line| of_moves(line));
     let (failovers, crashes): (Vec<_>, Vec<_>) = rest.into_iter().partition(|line| of_failovers(line));
     for (what, lines) in [("moves", moves), ("crash points", crashes), ("failovers", failovers)] {
