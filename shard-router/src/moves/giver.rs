@@ -104,15 +104,20 @@ impl Stream {
         to: &mut Site,
         login: Option<&Login>,
     ) -> Result<Option<String>, MoveError> {
-        let told: Option<Option<String>> =
-            to.all(sqlx::query_scalar(sql::GIVER_OF).bind(self.name())).await?.into_iter().next();
-        let Some(told) = told else { return Ok(None) };
+        let Some(row) = to.row(sqlx::query(sql::GIVER_OF).bind(self.name())).await? else { return Ok(None) };
+        let read =
+            || -> Result<(Option<String>, bool), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?)) };
+        let (told, enabled) = read().map_err(to.place.said())?;
         if !self.is_reserved(from).await? {
             return Ok(Some(format!("{} has lost the stream's slot, in a failover perhaps", from.place)));
         }
         let now = Giver::at(from).await?;
         let then = told.as_deref().and_then(Giver::parse);
         if then.as_ref() == Some(&now) {
+            // Somebody looked while another server was called the giver, and died.
+            if !enabled {
+                to.command(format!("ALTER SUBSCRIPTION {} ENABLE", self.name())).await?;
+            }
             return Ok(None);
         }
         if let Some(then) = then.filter(|then| then.timeline != now.timeline)

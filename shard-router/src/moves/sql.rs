@@ -280,8 +280,9 @@ pub(super) const IS_SLOT_KEPT: &str = "SELECT current_setting('primary_slot_name
 /// Without it a slot that is new becomes one that a standby can keep only after up to 15 s.
 pub(super) const LOG_SNAPSHOT: &str = "SELECT pg_log_standby_snapshot()::text";
 
-/// What a subscription was told of its giver, if it was.
-pub(super) const GIVER_OF: &str = "SELECT obj_description(oid, 'pg_subscription') FROM pg_subscription
+/// What a subscription was told of its giver, if it was, and whether it may have workers.
+pub(super) const GIVER_OF: &str =
+    "SELECT obj_description(oid, 'pg_subscription'), subenabled FROM pg_subscription
     WHERE subname = $1 AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
 pub(super) const WORKERS: &str =
     "SELECT pid FROM pg_stat_subscription WHERE subname = $1 AND pid IS NOT NULL";
