@@ -147,10 +147,11 @@ figures: ## server CPU and WAL of every call, on a cluster of its own; writes do
 	@$(CARGO) build --release --locked --package auth-node --package devcluster --package benches
 	@$(TARGET)/release/figures run --auth-node $(TARGET)/release/auth-node --write docs/figures.md
 
-move-trials: ## 200 moves under load, then a death at every step; goes on where it was stopped (COUNT=200)
+move-trials: ## 200 moves under load, then a death at every step, and failovers; goes on where it was stopped (COUNT=200)
 	@$(CARGO) build --quiet --locked --package move-trials --package devcluster
 	@$(BIN)/move-trials --servers $(SERVERS) moves --count $(COUNT)
 	@$(BIN)/move-trials --servers $(SERVERS) crashes
+	@$(BIN)/move-trials --servers $(SERVERS) failovers
 	@$(BIN)/move-trials report
 
 fmt: ## format

@@ -19,12 +19,14 @@ const PERMANENT: [&str; 2] = ["routing.key", "lookup.key"];
 const RINGS: [&str; 3] = ["seal.keys", "refresh.keys", "pepper.keys"];
 const APP_PASSWORD: &str = "postgres.password";
 const ADMIN_PASSWORD: &str = "postgres-admin.password";
+const STREAM_PASSWORD: &str = "postgres-stream.password";
 
 /// The passwords that servers are set up with.
 #[derive(Clone)]
 pub(crate) struct Passwords {
     pub app: String,
     pub admin: String,
+    pub stream: String,
 }
 
 /// Creates whatever is missing in `folder`.
@@ -35,7 +37,7 @@ pub(crate) fn create_missing(folder: &Path) -> Result<()> {
     for name in RINGS {
         write_new(&folder.join(name), &format!("1 {}\n", random_text(KEY_BYTES)?))?;
     }
-    for name in [APP_PASSWORD, ADMIN_PASSWORD] {
+    for name in [APP_PASSWORD, ADMIN_PASSWORD, STREAM_PASSWORD] {
         write_new(&folder.join(name), &format!("{}\n", random_text(PASSWORD_BYTES)?))?;
     }
     Ok(())
@@ -48,7 +50,7 @@ pub(crate) fn passwords(folder: &Path) -> Result<Passwords> {
             std::fs::read_to_string(folder.join(name)).could_not(format_args!("read the secret {name}"))?;
         Ok(text.trim().to_owned())
     };
-    Ok(Passwords { app: read(APP_PASSWORD)?, admin: read(ADMIN_PASSWORD)? })
+    Ok(Passwords { app: read(APP_PASSWORD)?, admin: read(ADMIN_PASSWORD)?, stream: read(STREAM_PASSWORD)? })
 }
 
 /// URL-safe random text of `bytes` bytes of entropy.
@@ -88,5 +90,6 @@ mod tests {
         assert_eq!(read("routing.key"), first);
         let passwords = passwords(folder.path()).unwrap();
         assert_ne!(passwords.app, passwords.admin);
+        assert_ne!(passwords.stream, passwords.admin);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::stage::shard;
 use crate::{Problem, Stage};
+use devcluster::state::State;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -36,14 +37,16 @@ impl Victim {
     /// All five.
     pub const ALL: [Self; 5] = [Self::Mover, Self::Source, Self::Target, Self::Replica, Self::Directory];
 
-    fn part(self, from: u16, to: u16) -> Option<String> {
-        match self {
+    /// The part that is this now; the mover is none.
+    fn part(self, state: &State, from: u16, to: u16) -> devcluster::Result<Option<String>> {
+        let primary = |shard| state.primary(shard).map(|found| &found.part);
+        Ok(match self {
             Self::Mover => None,
-            Self::Source => Some(format!("shard-{from}-primary")),
-            Self::Target => Some(format!("shard-{to}-primary")),
-            Self::Replica => Some(format!("shard-{from}-replica-1")),
+            Self::Source => Some(primary(from)?.name.clone()),
+            Self::Target => Some(primary(to)?.name.clone()),
+            Self::Replica => state.siblings(primary(from)?).first().map(|part| part.name.clone()),
             Self::Directory => Some("directory".to_owned()),
-        }
+        })
     }
 }
 
@@ -90,6 +93,8 @@ pub struct Drill {
     pub ending: Ending,
     /// Who dies after which step, on the way there.
     pub crash: Option<(Step, Victim)>,
+    /// Whether it stays dead: a replica becomes the primary, and the old one comes back as a replica of it.
+    pub for_good: bool,
 }
 
 /// What happened.
@@ -107,6 +112,12 @@ pub struct DrillReport {
     pub recovery: Option<Duration>,
     /// Where the move ended.
     pub state: Option<MoveState>,
+    /// Whether the copy had to begin anew.
+    pub recopied: bool,
+    /// Whether the way back was open when all had settled.
+    pub reversible: bool,
+    /// What was noted then.
+    pub note: Option<String>,
 }
 
 /// Called at each step, for planting faults.
@@ -137,7 +148,8 @@ impl Watch for Saboteur {
         if when != step || self.struck.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        match victim.part(self.drill.from, self.drill.to) {
+        let state = self.stage.cluster.state().map_err(|error| error.to_string())?;
+        match victim.part(&state, self.drill.from, self.drill.to).map_err(|error| error.to_string())? {
             None => Err("killed".to_owned()),
             Some(part) => self.kill(part),
         }
@@ -150,8 +162,11 @@ impl Saboteur {
         tokio::task::block_in_place(|| {
             Handle::current().block_on(self.stage.cluster.kill(&part)).map_err(|error| error.to_string())
         })?;
-        let stage = Arc::clone(&self.stage);
+        let (stage, for_good) = (Arc::clone(&self.stage), self.drill.for_good);
         let coming_back = tokio::spawn(async move {
+            if for_good {
+                return stage.replace(&part).await.map_err(|error| error.to_string());
+            }
             tokio::time::sleep(ABSENCE).await;
             stage.cluster.start(&part).await.map_err(|error| error.to_string())
         });
@@ -209,7 +224,17 @@ impl Drill {
             6..9 => Ending::Rollback,
             _ => Ending::Abort,
         };
-        Ok(Self { lo, hi, from, to: 3 - from, ending, crash: None })
+        Ok(Self { lo, hi, from, to: 3 - from, ending, crash: None, for_good: false })
+    }
+
+    /// Its buckets.
+    ///
+    /// # Errors
+    /// There are none of these numbers.
+    pub fn range(&self) -> Result<BucketRange, Problem> {
+        let (lo, hi) = (Bucket::try_from(self.lo), Bucket::try_from(self.hi));
+        let range = BucketRange::new(lo.map_err(|_| "no bucket")?, hi.map_err(|_| "no bucket")?);
+        Ok(range.ok_or("no range")?)
     }
 
     /// Carries it out, brings back whoever died, and recovers as an operator would.
@@ -226,9 +251,7 @@ impl Drill {
             coming_back: Mutex::default(),
         });
         let mover = stage.mover(Arc::clone(&watch) as Arc<dyn Watch>);
-        let (lo, hi) = (Bucket::try_from(self.lo), Bucket::try_from(self.hi));
-        let range = BucketRange::new(lo.map_err(|_| "no bucket")?, hi.map_err(|_| "no bucket")?);
-        let planned = mover.plan(range.ok_or("no range")?, shard(self.from), shard(self.to)).await?;
+        let planned = mover.plan(self.range()?, shard(self.from), shard(self.to)).await?;
         let outcome = mover.run(planned.id).await;
         let died = Instant::now();
         let mut report = DrillReport::default();
@@ -246,13 +269,21 @@ impl Drill {
         } else {
             outcome?;
         }
-        let settled = settle(&mover, &planned).await?;
+        let mut settled = settle(&mover, &planned).await?;
+        if settled.is_none() && self.for_good {
+            mover.abort(planned.id).await?;
+            let again = mover.plan(planned.range, planned.src, planned.dst).await?;
+            settled = settle(&mover, &again).await?;
+            report.recopied = true;
+        }
+        let settled = settled.ok_or("the stream of a move was lost without a failover")?;
+        (report.reversible, report.note) = (settled.reversible, settled.note.clone());
         report.recovery = self.crash.map(|_| died.elapsed());
         (report.verified, report.rows) = (settled.verified, settled.rows_estimated);
         report.window = watch.windows().first().copied();
         let ended = match self.ending {
-            Ending::Rollback if settled.reversible => mover.rollback(planned.id).await?,
-            _ => mover.clean(planned.id).await?,
+            Ending::Rollback if settled.reversible => mover.rollback(settled.id).await?,
+            _ => mover.clean(settled.id).await?,
         };
         report.window_back = watch.windows().get(1).copied();
         report.state = Some(ended.state);
@@ -260,8 +291,8 @@ impl Drill {
     }
 }
 
-/// What an operator does after an accident: recover, and let the move go on.
-async fn settle(mover: &Mover, planned: &Move) -> Result<Move, Problem> {
+/// What an operator does after an accident: recover, and let the move go on; none if it cannot.
+async fn settle(mover: &Mover, planned: &Move) -> Result<Option<Move>, Problem> {
     const PATIENCE: Duration = Duration::from_secs(90);
     let started = Instant::now();
     loop {
@@ -271,13 +302,16 @@ async fn settle(mover: &Mover, planned: &Move) -> Result<Move, Problem> {
         };
         let last = match mover.get(planned.id).await {
             Ok(record) if record.state == MoveState::Soaking || record.state.has_ended() => {
-                return Ok(record);
+                return Ok(Some(record));
             }
             Ok(_) => mover.run(planned.id).await.err().or(last),
             Err(error) => Some(error),
         };
         if let Some(MoveError::Differs(what)) = &last {
             return Err(format!("the copies differ: {what}").into());
+        }
+        if matches!(&last, Some(MoveError::NotReady(why)) if why.contains("plan it again")) {
+            return Ok(None);
         }
         if started.elapsed() > PATIENCE {
             return Err(format!("not recovered within {PATIENCE:?}: {last:?}").into());

@@ -114,6 +114,13 @@ impl Load {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// How many operations on these buckets were due after a moment and have succeeded.
+    #[must_use]
+    pub fn well_since(&self, moment: Duration, buckets: &std::ops::RangeInclusive<i32>) -> usize {
+        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        samples.iter().filter(|s| s.at >= moment && !s.failed && buckets.contains(&s.bucket)).count()
+    }
+
     /// Begins nothing more, and waits for what is under way.
     ///
     /// # Errors

@@ -3,6 +3,9 @@
 use clap::{Args, Parser, Subcommand};
 use devcluster::{ClusterSpec, ServerChoice};
 use move_trials::drill::{Drill, DrillReport, Ending, STEPS, Victim};
+use move_trials::failover::{
+    FAILOVERS, KEEPS_SLOTS, REPLICAS, a_taker_that_ran_ahead_is_not_led_on, wait_well,
+};
 use move_trials::{History, Load, Problem, Stage, Verdict};
 use serde_json::{Value, json};
 use shard_router::moves::Step;
@@ -56,6 +59,8 @@ enum Command {
     },
     /// Every step with every victim.
     Crashes,
+    /// Primaries that die for good, with two synchronous replicas each.
+    Failovers,
     /// Sums up what is written down.
     Report,
 }
@@ -66,6 +71,7 @@ async fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Moves { count, seed } => moves(&cli.common, count, seed).await,
         Command::Crashes => crashes(&cli.common).await,
+        Command::Failovers => failovers(cli.common).await,
         Command::Report => report(&cli.common.state),
     };
     match outcome {
@@ -107,6 +113,33 @@ async fn crashes(common: &Common) -> Result<bool, Problem> {
     Ok(clean)
 }
 
+async fn failovers(common: Common) -> Result<bool, Problem> {
+    let common = Common { replicas: common.replicas.max(REPLICAS), ..common };
+    let done = names(&common.state)?;
+    let mut field = Field::start(&common).await?;
+    let version = field.stage.version().await?;
+    let mut clean = true;
+    for (number, failover) in FAILOVERS.into_iter().enumerate() {
+        let name = format!("{version}: {:?} fails over after {:?}", failover.victim, failover.step);
+        if !done.contains(&name) {
+            let drill = Drill::seeded(&field.stage, BUCKETS, number as u64).await?;
+            let (well, report) = field.run_for(&name, failover.drill(drill)).await?;
+            failover.judge(&report, version)?;
+            clean &= well;
+        }
+    }
+    drop(field);
+    let name = format!("{version}: a taker that ran ahead of its giver, which fails over, is not led on");
+    if version >= KEEPS_SLOTS && !done.contains(&name) {
+        let field = Field::start(&common).await?;
+        let drill = Drill::seeded(&field.stage, BUCKETS, 0).await?;
+        a_taker_that_ran_ahead_is_not_led_on(&field.stage, &drill).await?;
+        append(&common.state, &json!({ "name": name, "clean": true }))?;
+        println!("{name}");
+    }
+    Ok(clean)
+}
+
 fn points() -> Vec<(Step, Victim)> {
     STEPS.into_iter().flat_map(|step| Victim::ALL.map(|victim| (step, victim))).collect()
 }
@@ -128,11 +161,17 @@ impl<'a> Field<'a> {
 
     /// One drill under load, then the checker.
     async fn run(&mut self, name: &str, drill: Drill) -> Result<bool, Problem> {
+        Ok(self.run_for(name, drill).await?.0)
+    }
+
+    async fn run_for(&mut self, name: &str, drill: Drill) -> Result<(bool, DrillReport), Problem> {
         self.loads += 1;
         let fresh = format!("fresh-{}", self.loads);
+        // A router that never hears of the directory again cannot find a primary that was promoted.
+        let stale = !drill.for_good;
         let routers = vec![
             self.stage.router(&fresh, false).await?,
-            self.stage.router(&format!("stale-{}", self.loads), true).await?,
+            self.stage.router(&format!("stale-{}", self.loads), stale).await?,
         ];
         let history = Arc::clone(&self.history);
         let load = Load::start(routers, history, BUCKETS, COUNTERS, (self.common.rate, self.loads));
@@ -140,9 +179,11 @@ impl<'a> Field<'a> {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let outcome = drill.carry_out(&self.stage, None).await;
+        let well = if drill.for_good && outcome.is_ok() { wait_well(&load, &drill).await } else { Ok(()) };
         let seen = load.stop().await?;
         let verdict = self.history.check(&self.stage).await?;
         let report = outcome?;
+        well?;
         let range = drill.lo..=drill.hi;
         let mut on_range: Vec<Duration> =
             seen.samples.iter().filter(|s| range.contains(&s.bucket)).map(|s| s.took).collect();
@@ -160,7 +201,11 @@ impl<'a> Field<'a> {
             verdict.operations,
             if verdict.is_clean() { "clean".to_owned() } else { format!("{verdict:?}") },
         );
-        Ok(clean)
+        if drill.for_good {
+            let DrillReport { recopied, reversible, note, .. } = &report;
+            println!("{:32} recopied {recopied} reversible {reversible} note {note:?}", "");
+        }
+        Ok((clean, report))
     }
 }
 
@@ -176,18 +221,23 @@ fn write_down(
     verdict: &Verdict,
     (failed, slowest): (usize, Duration),
 ) -> Result<(), Problem> {
-    if let Some(folder) = state.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
     let line = json!({
         "name": name, "lo": drill.lo, "hi": drill.hi, "from": drill.from, "to": drill.to,
         "ending": drill.ending, "state": report.state, "rows": report.rows, "verified": report.verified,
         "window_ms": report.window.map(|t| t.as_millis() as u64),
         "window_back_ms": report.window_back.map(|t| t.as_millis() as u64),
         "recovery_ms": report.recovery.map(|t| t.as_millis() as u64),
+        "recopied": report.recopied, "reversible": report.reversible, "note": report.note,
         "failed": failed, "slowest_ms": slowest.as_millis() as u64,
         "clean": verdict.is_clean(), "verdict": verdict,
     });
+    append(state, &line)
+}
+
+fn append(state: &Path, line: &Value) -> Result<(), Problem> {
+    if let Some(folder) = state.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
     let mut file = OpenOptions::new().create(true).append(true).open(state)?;
     Ok(writeln!(file, "{line}")?)
 }
@@ -208,8 +258,10 @@ fn report(state: &Path) -> Result<bool, Problem> {
     let lines = lines(state)?;
     let mut well = true;
     let of_moves = |line: &&Value| line["name"].as_str().is_some_and(|name| name.starts_with("move "));
-    let (moves, crashes): (Vec<_>, Vec<_>) = lines.iter().partition(|line| of_moves(line));
-    for (what, lines) in [("moves", moves), ("crash points", crashes)] {
+    let of_failovers = |line: &&Value| line["name"].as_str().is_some_and(|name| name.contains(" fails over"));
+    let (moves, rest): (Vec<_>, Vec<_>) = lines.iter().partition(|line| of_moves(line));
+    let (failovers, crashes): (Vec<_>, Vec<_>) = rest.into_iter().partition(|line| of_failovers(line));
+    for (what, lines) in [("moves", moves), ("crash points", crashes), ("failovers", failovers)] {
         let unclean = lines.iter().filter(|line| line["clean"] != true).count();
         let failed: u64 = lines.iter().filter_map(|line| line["failed"].as_u64()).sum();
         println!("{what}: {}, unclean {unclean}, requests that failed {failed}", lines.len());

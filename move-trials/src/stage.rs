@@ -38,6 +38,7 @@ pub struct Stage {
     directory: Address,
     admin: Login,
     app: Login,
+    stream: Login,
     state: tempfile::TempDir,
 }
 
@@ -63,8 +64,10 @@ impl Stage {
         };
         let admin = Login { user: "postgres".to_owned(), password: password("postgres-admin.password")? };
         let app = Login { user: "tessera_app".to_owned(), password: password("postgres.password")? };
+        let stream =
+            Login { user: "tessera_stream".to_owned(), password: password("postgres-stream.password")? };
         let directory = Address::new("127.0.0.1", cluster.port("directory")?, "tessera");
-        let stage = Self { cluster, directory, admin, app, state: tempfile::tempdir()? };
+        let stage = Self { cluster, directory, admin, app, stream, state: tempfile::tempdir()? };
         stage.place().await?;
         stage.fill(hot, counters).await?;
         Ok(stage)
@@ -119,6 +122,28 @@ impl Stage {
         Ok(register_shards(&self.directory(), &shards).await?)
     }
 
+    /// What an operator does about a primary that is dead for good: the replica that is furthest takes over, the directory
+    /// is told, and the old one comes back as a replica.
+    ///
+    /// # Errors
+    /// No replica may be promoted, or something does not start.
+    pub async fn replace(&self, dead: &str) -> Result<(), Problem> {
+        let state = self.cluster.state()?;
+        let replica = state.siblings(&state.part(dead)?.part).into_iter().next();
+        self.cluster.promote(&replica.ok_or("it has no replica")?.name).await?;
+        self.follow_primaries().await?;
+        Ok(self.cluster.start(dead).await?)
+    }
+
+    /// The major version of its servers.
+    ///
+    /// # Errors
+    /// They cannot be asked.
+    pub async fn version(&self) -> Result<i32, Problem> {
+        let asked = sqlx::query_scalar("SELECT current_setting('server_version_num')::int / 10000");
+        Ok(asked.fetch_one(&mut self.on_directory().await?).await?)
+    }
+
     /// The directory, as its owner.
     #[must_use]
     pub fn directory(&self) -> Directory {
@@ -134,7 +159,7 @@ impl Stage {
             copy: Duration::from_secs(120),
             ..MoverConfig::default()
         };
-        Mover::new(self.directory(), config, watch)
+        Mover::new(self.directory(), config, watch).streaming_as(self.stream.clone())
     }
 
     /// A node's router. With `stale` it never hears of the directory again: hints are all that it gets.

@@ -4,6 +4,7 @@
 use devcluster::ClusterSpec;
 use libtest_mimic::{Arguments, Trial};
 use move_trials::drill::{Drill, DrillReport, Ending, Plant, Victim};
+use move_trials::failover::{FAILOVERS, REPLICAS, wait_well};
 use move_trials::{History, Load, Problem, Stage, Verdict};
 use shard_router::moves::Step;
 use std::process::ExitCode;
@@ -22,8 +23,8 @@ struct Field {
 }
 
 impl Field {
-    async fn start() -> Self {
-        let stage = Stage::start(ClusterSpec::default().replicas(1), BUCKETS, COUNTERS).await.unwrap();
+    async fn with_replicas(replicas: u16) -> Self {
+        let stage = Stage::start(ClusterSpec::default().replicas(replicas), BUCKETS, COUNTERS).await.unwrap();
         Self { stage: Arc::new(stage), history: Arc::new(History::new(BUCKETS, COUNTERS)), loads: 0 }
     }
 
@@ -42,13 +43,17 @@ impl Field {
     ) -> (Result<(DrillReport, usize), Problem>, Verdict) {
         self.loads += 1;
         let fresh = self.stage.router(&format!("fresh-{}", self.loads), false).await.unwrap();
-        let stale = self.stage.router(&format!("stale-{}", self.loads), true).await.unwrap();
+        // A router that never hears of the directory again cannot find a primary that was promoted.
+        let stale = self.stage.router(&format!("stale-{}", self.loads), !drill.for_good).await.unwrap();
         let history = Arc::clone(&self.history);
         let load = Load::start(vec![fresh, stale], history, BUCKETS, COUNTERS, (RATE, self.loads));
         while load.count() < 20 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let outcome = drill.carry_out(&self.stage, plant).await;
+        if drill.for_good && outcome.is_ok() {
+            wait_well(&load, &drill).await.unwrap();
+        }
         let seen = load.stop().await.unwrap();
         let verdict = self.history.check(&self.stage).await.unwrap();
         (outcome.map(|report| (report, seen.failed())), verdict)
@@ -109,6 +114,87 @@ async fn deaths(field: &mut Field) {
         let drill = field.drill(number as u64, ending, Some(crash)).await;
         let (verdict, _) = field.run(drill, None).await;
         assert!(verdict.is_clean(), "{crash:?}: {verdict:?}");
+    }
+}
+
+/// Two failovers; all of them are in `move-trials failovers`. The source inside the window, and the target in the soak.
+async fn failovers(field: &mut Field) {
+    let version = field.stage.version().await.unwrap();
+    let chosen = [(Step::Fenced, Victim::Source), (Step::Soaking, Victim::Target)];
+    for failover in
+        FAILOVERS.into_iter().filter(|failover| chosen.contains(&(failover.step, failover.victim)))
+    {
+        let drill = failover.drill(field.drill(1, Ending::Clean, None).await);
+        let (outcome, verdict) = field.try_run(drill, None).await;
+        assert!(verdict.is_clean(), "{failover:?}: {verdict:?}");
+        failover.judge(&outcome.unwrap().0, version).unwrap();
+    }
+}
+
+/// What stands in a subscription, and so in backups, reads what is moved, and nothing else.
+async fn streams_have_a_role_of_their_own(field: &mut Field) {
+    const RIGHTS: &str = "DO $$ BEGIN
+        IF EXISTS (SELECT FROM pg_subscription WHERE subconninfo NOT LIKE '%user=''tessera_stream''%') THEN
+            RAISE EXCEPTION 'a subscription logs in as somebody else'; END IF;
+        IF EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                   WHERE c.relkind IN ('r', 'p') AND n.nspname IN ('meta', 'shard', 'trial') AND (
+                       has_table_privilege('tessera_stream', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
+                       OR has_table_privilege('tessera_stream', c.oid, 'SELECT')
+                          AND c.relname <> 'move_marker' AND NOT EXISTS (
+                              SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'owner_check'))) THEN
+            RAISE EXCEPTION 'the role of the streams may do more than it has to'; END IF;
+        END $$";
+    let drill = field.drill(2, Ending::Clean, None).await;
+    let stage = Arc::clone(&field.stage);
+    let plant: Plant = Box::new(move |reached| {
+        if matches!(reached, Step::Copied | Step::Soaking) {
+            for shard in [drill.from, drill.to] {
+                let done = tokio::task::block_in_place(|| {
+                    tokio::runtime::Handle::current().block_on(stage.sabotage(shard, RIGHTS, false))
+                });
+                done.unwrap();
+            }
+        }
+    });
+    let (verdict, _) = field.run(drill, Some(plant)).await;
+    assert!(verdict.is_clean(), "{verdict:?}");
+}
+
+/// What preflight finds. With `*` the move's own subscription could acknowledge a fence, and a standby that is away could
+/// be promoted without it.
+async fn unfit_servers_are_refused(field: &mut Field) {
+    let drill = field.drill(1, Ending::Clean, None).await;
+    let mover = field.stage.mover(Arc::new(()));
+    // What is set so counts instead of what is in the file that devcluster wrote.
+    let names = "ALTER SYSTEM SET synchronous_standby_names =";
+    let faults = [
+        ("ALTER ROLE tessera_stream NOLOGIN".to_owned(), "role tessera_stream cannot log in"),
+        ("ALTER ROLE tessera_stream LOGIN NOREPLICATION".to_owned(), "tessera_stream lacks REPLICATION"),
+        (format!("{names} '*'"), "synchronous_standby_names has a *"),
+        (format!("{names} 'elsewhere'"), "elsewhere does not stream"),
+    ];
+    for (fault, why) in faults {
+        for sql in [fault.as_str(), "SELECT pg_reload_conf()"] {
+            field.stage.sabotage(drill.to, sql, false).await.unwrap();
+        }
+        let set = fault.strip_prefix(names).map_or("", |value| value.trim_matches([' ', '\'']));
+        let asked = "SELECT current_setting('synchronous_standby_names') = $1";
+        while !sqlx::query_scalar::<_, bool>(asked)
+            .bind(set)
+            .fetch_one(&mut field.stage.on_shard(drill.to).await.unwrap())
+            .await
+            .unwrap()
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let refused = drill.carry_out(&field.stage, None).await.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+        // With a standby that is not there nothing commits any more.
+        if set != "elsewhere" {
+            for open in mover.open_moves().await.unwrap() {
+                mover.abort(open.id).await.unwrap();
+            }
+        }
     }
 }
 
@@ -201,7 +287,7 @@ fn main() -> ExitCode {
     let runtime = Arc::new(tokio::runtime::Runtime::new().expect("threads"));
     let field: Shared = Arc::default();
     macro_rules! trials {
-        ($($name:ident: $fresh:literal),* $(,)?) => {
+        ($($name:ident: $fresh:literal, $replicas:expr;)*) => {
             vec![$({
                 let (field, runtime) = (Arc::clone(&field), Arc::clone(&runtime));
                 Trial::test(stringify!($name), move || {
@@ -210,7 +296,7 @@ fn main() -> ExitCode {
                         // What a planted fault leaves behind is nothing to go on with.
                         let mut here = match field.take() {
                             Some(here) if !$fresh => here,
-                            _ => Field::start().await,
+                            _ => Field::with_replicas($replicas).await,
                         };
                         $name(&mut here).await;
                         if !$fresh {
@@ -223,13 +309,16 @@ fn main() -> ExitCode {
         };
     }
     let trials = trials![
-        seeded_moves: false,
-        deaths: false,
-        a_write_past_the_fence_is_found: true,
-        a_copy_that_differs_goes_back: true,
-        a_lost_row_is_found: true,
-        a_ghost_is_found: true,
-        two_owners_are_found: true,
+        seeded_moves: false, 1;
+        deaths: false, 1;
+        streams_have_a_role_of_their_own: false, 1;
+        unfit_servers_are_refused: true, 1;
+        failovers: true, REPLICAS;
+        a_write_past_the_fence_is_found: true, 1;
+        a_copy_that_differs_goes_back: true, 1;
+        a_lost_row_is_found: true, 1;
+        a_ghost_is_found: true, 1;
+        two_owners_are_found: true, 1;
     ];
     let arguments = Arguments { test_threads: Some(1), ..arguments };
     let conclusion = libtest_mimic::run(&arguments, trials);

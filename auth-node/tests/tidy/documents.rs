@@ -44,11 +44,14 @@ pub fn quoted_code(tree: &Tree) -> Vec<String> {
     found
 }
 
+/// Called like metrics, and roles in PostgreSQL.
+const ROLES: [&str; 2] = ["tessera_app", "tessera_stream"];
+
 pub fn metrics(tree: &Tree) -> Vec<String> {
     let mut emitted = BTreeMap::new();
     for (path, number, line) in code(tree) {
         for name in
-            line.split('"').skip(1).step_by(2).filter(|n| n.starts_with("tessera_") && *n != "tessera_app")
+            line.split('"').skip(1).step_by(2).filter(|n| n.starts_with("tessera_") && !ROLES.contains(n))
         {
             emitted.entry(name.to_owned()).or_insert(format!("{path}:{number}"));
         }

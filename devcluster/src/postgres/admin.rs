@@ -5,12 +5,11 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, query, query_scalar};
 
-use super::{ADMIN, APP, DATABASE, config};
+use super::{ADMIN, APP, DATABASE, MAINTENANCE, STREAM, config};
 use crate::error::{Context, Error, Result};
 use crate::plan::Part;
 use crate::site::Site;
 
-const MAINTENANCE: &str = "postgres";
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 const PROMOTE_LIMIT_S: i32 = 30;
 
@@ -58,11 +57,14 @@ pub(crate) async fn answers(site: &Site, port: u16) -> bool {
     tokio::time::timeout(PROBE_LIMIT, probe).await.ok().flatten().is_some()
 }
 
-/// Creates the role, the database and one slot a replica, whatever of it is missing; drops slots nobody will use.
+/// Creates the roles, the database and one slot a replica, whatever of it is missing; drops slots nobody will use.
 pub(crate) async fn set_up_primary(site: &Site, primary: &Part, replicas: &[Part]) -> Result<()> {
     let mut connection = connect(site, primary.port).await?;
     let set_up = async {
-        create_role(site, &mut connection).await?;
+        create_role(&mut connection, (APP, "LOGIN", &site.passwords.app)).await?;
+        if primary.kind.shard().is_some() {
+            create_role(&mut connection, (STREAM, "LOGIN REPLICATION", &site.passwords.stream)).await?;
+        }
         create_database(&mut connection).await?;
         let wanted: Vec<String> = replicas.iter().map(|part| config::slot(&part.name)).collect();
         query(DROP_OTHER_SLOTS).bind(&wanted).execute(&mut connection).await?;
@@ -78,15 +80,18 @@ const DROP_OTHER_SLOTS: &str = "SELECT pg_drop_replication_slot(slot_name) FROM 
 const CREATE_SLOTS: &str = "SELECT pg_create_physical_replication_slot(wanted, true) FROM unnest($1::text[]) AS wanted \
     WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = wanted)";
 
-async fn create_role(site: &Site, connection: &mut PgConnection) -> sqlx::Result<()> {
+async fn create_role(
+    connection: &mut PgConnection,
+    (role, rights, password): (&str, &str, &str),
+) -> sqlx::Result<()> {
     let exists = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)";
-    if query_scalar(exists).bind(APP).fetch_one(&mut *connection).await? {
+    if query_scalar(exists).bind(role).fetch_one(&mut *connection).await? {
         return Ok(());
     }
     // Utility statements take no parameters, so PostgreSQL quotes the text for us.
-    let quoted = "SELECT format('CREATE ROLE %I LOGIN PASSWORD %L', $1::text, $2::text)";
+    let quoted = "SELECT format('CREATE ROLE %I %s PASSWORD %L', $1::text, $2::text, $3::text)";
     let statement: String =
-        query_scalar(quoted).bind(APP).bind(&site.passwords.app).fetch_one(&mut *connection).await?;
+        query_scalar(quoted).bind(role).bind(rights).bind(password).fetch_one(&mut *connection).await?;
     query(AssertSqlSafe(statement)).execute(connection).await?;
     Ok(())
 }

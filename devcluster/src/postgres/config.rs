@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::ADMIN;
+use super::{ADMIN, MAINTENANCE};
 use crate::plan::Part;
 
 /// Included at the end of `postgresql.conf`, written anew at every start.
@@ -44,14 +44,25 @@ log_min_error_statement = panic
 password_encryption = 'scram-sha-256'
 ";
 
+/// Slots of logical replication survive a failover from here on.
+const FAILOVER_SLOTS_FROM: u32 = 17;
+/// Its slots are kept up to date by a worker that needs a database to connect to.
+const SLOT_SYNC: &str = "sync_replication_slots = on\nhot_standby_feedback = on\n";
+
 /// What a replica follows.
 pub(super) struct Upstream<'a> {
     pub primary_port: u16,
     pub passfile: &'a Path,
 }
 
-/// All settings of one server.
-pub(super) fn configuration(part: &Part, replicas: &[Part], upstream: Option<&Upstream<'_>>) -> String {
+/// All settings of one server, of this major version.
+pub(super) fn configuration(
+    part: &Part,
+    version: u32,
+    replicas: &[Part],
+    upstream: Option<&Upstream<'_>>,
+) -> String {
+    let failover_slots = version >= FAILOVER_SLOTS_FROM;
     let mut text = format!("# Written by devcluster at every start.\n{COMMON}port = {}\n", part.port);
     text.push_str(&setting("cluster_name", &part.name));
     text.push_str(&setting("synchronous_standby_names", &synchronous_names(replicas)));
@@ -59,12 +70,22 @@ pub(super) fn configuration(part: &Part, replicas: &[Part], upstream: Option<&Up
         text.push_str(&setting("primary_conninfo", &conninfo(&part.name, upstream)));
         text.push_str(&setting("primary_slot_name", &slot(&part.name)));
     }
+    match upstream {
+        Some(_) if failover_slots => text.push_str(SLOT_SYNC),
+        // What a replica lacks no subscriber gets: else it would be ahead of the replica that is promoted.
+        None if failover_slots => text.push_str(&setting("synchronized_standby_slots", &slots(replicas))),
+        _ => {}
+    }
     text
 }
 
 /// The name of the slot through which a server follows.
 pub(super) fn slot(name: &str) -> String {
     name.replace('-', "_")
+}
+
+fn slots(replicas: &[Part]) -> String {
+    replicas.iter().map(|part| slot(&part.name)).collect::<Vec<_>>().join(", ")
 }
 
 /// Named one by one, so that no stranger can acknowledge a commit.
@@ -79,7 +100,9 @@ fn synchronous_names(replicas: &[Part]) -> String {
 fn conninfo(name: &str, upstream: &Upstream<'_>) -> String {
     let passfile = upstream.passfile.display().to_string().replace('\\', "\\\\").replace('\'', "\\'");
     let port = upstream.primary_port;
-    format!("host=127.0.0.1 port={port} user={ADMIN} passfile='{passfile}' application_name={name}")
+    format!(
+        "host=127.0.0.1 port={port} user={ADMIN} passfile='{passfile}' application_name={name} dbname={MAINTENANCE}"
+    )
 }
 
 fn setting(key: &str, value: &str) -> String {
@@ -106,7 +129,7 @@ mod tests {
 
     #[test]
     fn durability_is_on_and_sockets_are_off() {
-        let text = configuration(&part(Kind::Directory), &[], None);
+        let text = configuration(&part(Kind::Directory), 15, &[], None);
         for line in ["fsync = on", "synchronous_commit = on", "unix_socket_directories = ''", "port = 5601"] {
             assert!(text.lines().any(|l| l == line), "{line}");
         }
@@ -116,8 +139,25 @@ mod tests {
     #[test]
     fn a_passfile_with_quotes_survives_both_kinds_of_quoting() {
         let upstream = Upstream { primary_port: 1, passfile: Path::new("/it's here/pgpass") };
-        let text = configuration(&part(Kind::ShardReplica { shard: 1, replica: 1 }), &[], Some(&upstream));
+        let text =
+            configuration(&part(Kind::ShardReplica { shard: 1, replica: 1 }), 15, &[], Some(&upstream));
         assert!(text.contains(r"passfile=''/it\''s here/pgpass''"), "{text}");
         assert!(text.contains("primary_slot_name = 'shard_1_replica_1'"));
+    }
+
+    #[test]
+    fn slots_survive_a_failover_where_servers_can_do_that() {
+        let replicas = [1, 2].map(|replica| part(Kind::ShardReplica { shard: 1, replica }));
+        let upstream = Upstream { primary_port: 1, passfile: Path::new("/pgpass") };
+        let primary = configuration(&part(Kind::ShardPrimary { shard: 1 }), 18, &replicas, None);
+        assert!(primary.contains("synchronized_standby_slots = 'shard_1_replica_1, shard_1_replica_2'"));
+        let replica = configuration(&replicas[0], 18, &[], Some(&upstream));
+        assert!(replica.contains("sync_replication_slots = on") && replica.contains("dbname=postgres"));
+        for older in [
+            configuration(&replicas[0], 16, &replicas, None),
+            configuration(&replicas[0], 16, &[], Some(&upstream)),
+        ] {
+            assert!(!older.contains("standby_slots") && !older.contains("sync_replication_slots"), "{older}");
+        }
     }
 }

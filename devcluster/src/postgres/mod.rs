@@ -21,8 +21,12 @@ use config::{Upstream, configuration};
 pub(crate) const ADMIN: &str = "postgres";
 /// The nodes' role, whose password is `postgres.password`.
 pub(crate) const APP: &str = "tessera_app";
+/// The role that shards read from each other as while buckets move; its password is `postgres-stream.password`.
+pub(crate) const STREAM: &str = "tessera_stream";
 /// The database on every server.
 pub(crate) const DATABASE: &str = "tessera";
+/// The database that every server has from the beginning.
+const MAINTENANCE: &str = "postgres";
 /// In the data folder, for replicas and tools.
 pub(crate) const PASSFILE: &str = "pgpass";
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -123,10 +127,12 @@ fn remove_stale_lock(data: &Path) -> Result<()> {
 /// Writes the part's settings; a running server reads them at a reload.
 pub(crate) fn configure(site: &Site, part: &Part, role: &Role<'_>) -> Result<()> {
     let passfile = site.home.data().join(PASSFILE);
+    let version = site.servers.postgres_major();
     let text = match role {
-        Role::Primary { replicas } => configuration(part, replicas, None),
+        Role::Primary { replicas } => configuration(part, version, replicas, None),
         Role::Replica { of } => {
-            configuration(part, &[], Some(&Upstream { primary_port: of.port, passfile: &passfile }))
+            let upstream = Upstream { primary_port: of.port, passfile: &passfile };
+            configuration(part, version, &[], Some(&upstream))
         }
     };
     write_owned(site, &site.home.data_of(&part.name).join(config::FILE), &text, 0o600)

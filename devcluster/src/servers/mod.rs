@@ -44,6 +44,11 @@ pub struct Servers {
 }
 
 impl Servers {
+    /// The first number of PostgreSQL's version; what is found always has one.
+    pub(crate) fn postgres_major(&self) -> u32 {
+        major(&self.postgres_version).unwrap_or(POSTGRES_OLDEST)
+    }
+
     /// One of PostgreSQL's programs.
     pub(crate) fn tool(&self, name: &str) -> PathBuf {
         self.postgres.join(name)

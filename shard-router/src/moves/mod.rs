@@ -12,6 +12,8 @@
 //! This module knows no table by name: it moves whatever `meta.protect` was called for.
 
 mod clean;
+mod failover;
+mod giver;
 mod ledger;
 mod mover;
 mod phases;
@@ -21,7 +23,9 @@ mod progress;
 mod record;
 mod site;
 mod sql;
+mod standbys;
 mod stream;
+mod streamer;
 mod verify;
 mod window;
 

@@ -10,6 +10,7 @@ use super::window::{activate, undo, unfence};
 use super::{MoveError, Place, Step, Watch, sql};
 use crate::directory::Directory;
 use crate::map::ShardId;
+use crate::server::Login;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ impl Default for MoverConfig {
 #[derive(Clone)]
 pub struct Mover {
     pub(super) directory: Directory,
+    /// Whom a taker logs in as at its giver.
+    pub(super) streamer: Option<Login>,
     pub(super) config: MoverConfig,
     pub(super) watch: Arc<dyn Watch>,
 }
@@ -76,7 +79,7 @@ impl Mover {
     /// The directory's login must be the owner's of every database.
     #[must_use]
     pub fn new(directory: Directory, config: MoverConfig, watch: Arc<dyn Watch>) -> Self {
-        Self { directory, config, watch }
+        Self { directory, streamer: None, config, watch }
     }
 
     /// Writes a move down, and does nothing else.
@@ -227,6 +230,7 @@ impl Mover {
             let state = work.record.state;
             return Err(MoveError::WrongState(format!("move {id} is {state} or its way back is closed")));
         }
+        self.way_back_stands(&mut work).await?;
         let stream = Stream::of(&work.record, work.record.dst, work.record.src, &work.src.address.dbname);
         work.dst.bound(self.config.bulk);
         work.src.bound(self.config.bulk);
@@ -262,7 +266,9 @@ impl Mover {
             MoveState::Copying | MoveState::Soaking => {
                 let now = ledger.get(record.id).await?;
                 let owner = if now.state == MoveState::Copying { now.src } else { now.dst };
-                unfence(&mut self.site(&ledger, owner, MOVER).await?, &now).await?;
+                let mut owner = self.site(&ledger, owner, MOVER).await?;
+                unfence(&mut owner, &now).await?;
+                self.look_after(&mut ledger, &now, &mut owner).await?;
                 Ok(now)
             }
             state if state.is_busy() => {

@@ -2,10 +2,12 @@
 //! entered again after its mover died in the middle.
 
 use super::clean::{BURNT, EMPTYING, arm, delete_rows};
+use super::failover::Stands;
 use super::mover::{Mover, Work};
 use super::record::{BucketRange, Direction, MoveState};
 use super::site::{MOVER, READER, Site};
 use super::stream::Stream;
+use super::streamer::grant;
 use super::verify::{Pinned, analyze, compare, sums};
 use super::window::{Sides, Window, activate, mark_moved, unfence};
 use super::{MoveError, Step, preflight, sql};
@@ -25,7 +27,7 @@ const LOOKS_UNLIKE: u32 = 3;
 impl Mover {
     /// Planned → copying: looks at both shards, and empties the range on the target.
     pub(super) async fn prepare(&self, work: &mut Work) -> Result<(), MoveError> {
-        preflight::check(&mut work.src, &mut work.dst).await?;
+        preflight::check(&mut work.src, &mut work.dst, self.streamer()?).await?;
         let (range, id) = (work.record.range, work.record.id.0);
         arm(&mut work.dst, range, id, EMPTYING).await?;
         self.delete(work, work.record.dst, EMPTYING).await?;
@@ -43,9 +45,11 @@ impl Mover {
         // From here on nothing may empty the target: a late `prepare` finds a later attempt.
         let attempt = work.record.attempt;
         arm(&mut work.dst, work.record.range, work.record.id.0, attempt).await?;
-        self.same_timeline(work, work.record.dst).await?;
+        self.same_timeline(work, work.record.dst).await?.or_begin_anew()?;
         let (there, back) = streams(work);
-        let login = &self.directory.login;
+        let login = self.streamer()?;
+        grant(&mut work.src, &work.tables, login).await?;
+        grant(&mut work.dst, &work.tables, login).await?;
         there.publish(&mut work.src, &work.tables).await?;
         back.publish(&mut work.dst, &work.tables).await?;
         // Made now, because it waits for running transactions: in the window that wait would be everybody's.
@@ -53,6 +57,7 @@ impl Mover {
         back.reserve(&mut work.dst).await?;
         work.dst.bound(self.config.statement);
         there.copy(&mut work.src, &mut work.dst, login, attempt).await?;
+        self.copy_stands(work, &there).await?;
         work.reached(Step::StreamMade, &*self.watch)?;
         self.wait_copied(work, &there).await?;
         work.reached(Step::Copied, &*self.watch)?;
@@ -65,6 +70,7 @@ impl Mover {
         work.src.bound(self.config.statement);
         work.dst.bound(self.config.statement);
         agreed?;
+        self.wait_kept(work, (&there, &back)).await?;
         self.catch_up(work, &there).await?;
         work.reached(Step::CaughtUp, &*self.watch)
     }
@@ -76,6 +82,7 @@ impl Mover {
             if progress.tables > 0 && progress.tables == progress.ready {
                 return Ok(());
             }
+            self.copy_stands(work, stream).await?;
             let paused = work.ledger.get(work.record.id).await?.paused;
             if paused {
                 return Err(MoveError::Superseded(format!("move {} is paused", work.record.id)));
@@ -128,22 +135,8 @@ impl Mover {
         }
     }
 
-    /// What a stream has delivered to a server, its promoted standby may lack, and nobody sends it again.
-    async fn same_timeline(&self, work: &mut Work, taker: ShardId) -> Result<(), MoveError> {
-        let site = if taker == work.record.src { &mut work.src } else { &mut work.dst };
-        let now: i32 = site.one(sqlx::query_scalar(sql::TIMELINE)).await?;
-        let then = work.ledger.keep_timeline(&work.record, taker, now).await?;
-        if now == then {
-            return Ok(());
-        }
-        let place = site.place;
-        Err(MoveError::NotReady(format!(
-            "{place} has failed over since the stream to it began: its copy cannot be trusted any more"
-        )))
-    }
-
     async fn one_window(&self, work: &mut Work, way: Direction) -> Result<(), MoveError> {
-        self.same_timeline(work, way.to).await?;
+        self.same_timeline(work, way.to).await?.or_not_ready()?;
         let stream = Stream::of(&work.record, way.from, way.to, &work.src.address.dbname);
         let pinned = Pinned {
             from: self.site(&work.ledger, way.from, READER).await?,
@@ -190,8 +183,12 @@ impl Mover {
             work.reached(Step::ReverseStarted, &*self.watch)?;
         }
         self.compare_pinned(work).await?;
+        let reserved = match closed.or_else(|| work.differs.clone()) {
+            None => self.wait_way_back_kept(work, &back).await?,
+            reason => reason,
+        };
         work.record = work.ledger.advance(&work.record, MoveState::Soaking).await?;
-        if let Some(reason) = closed.or_else(|| work.differs.clone()) {
+        if let Some(reason) = reserved {
             tracing::warn!(move.id = work.record.id.0, reason, "soaking with a reservation");
             work.ledger.note(&work.record, &reason).await?;
             work.record = work.ledger.get(work.record.id).await?;
@@ -204,11 +201,17 @@ impl Mover {
         if !back.is_reserved(&mut work.dst).await? {
             return Ok(Some("no way back: the target has lost its slot, in a failover perhaps".to_owned()));
         }
+        // A position from before a failover says nothing of the log since.
+        if let Stands::Lost(_) = self.same_timeline(work, work.record.dst).await? {
+            return Ok(Some("no way back: the target failed over before it was open".to_owned()));
+        }
+        if let Stands::Lost(why) = self.same_timeline(work, work.record.src).await? {
+            return Ok(Some(format!("no way back: {why}")));
+        }
         if let Some(position) = work.record.reverse_from.clone() {
             back.forget_before(&mut work.dst, &position).await?;
         }
-        self.same_timeline(work, work.record.src).await?;
-        back.follow(&mut work.dst, &mut work.src, &self.directory.login, work.record.attempt).await?;
+        back.follow(&mut work.dst, &mut work.src, self.streamer()?, work.record.attempt).await?;
         match back.marker(&mut work.dst, &mut work.src, MARKER_LIMIT, None).await {
             Ok(_) => Ok(None),
             Err(MoveError::GaveUp(reason)) => Ok(Some(format!("no way back: {reason}"))),
@@ -278,6 +281,7 @@ impl Mover {
         match record.state {
             MoveState::Soaking if record.reversible => {
                 unfence(&mut work.dst, &record).await?;
+                self.way_back_stands(work).await?;
                 let (_, back) = streams(work);
                 back.marker(&mut work.dst, &mut work.src, MARKER_LIMIT, None).await?;
                 self.window(work, record.back()).await?;

@@ -1,8 +1,10 @@
 //! Whether two shards are fit for a move. Looks, and changes nothing.
 
 use super::site::{READER, Site};
-use super::{MoveError, sql};
+use super::standbys::candidates;
+use super::{MoveError, sql, streamer};
 use crate::migrate::{Applied, shard_history};
+use crate::server::Login;
 use sqlx::Row;
 
 const MOST_TRANSACTION_AGE_S: f64 = 5.0;
@@ -14,11 +16,16 @@ const OLDEST_SERVER: i32 = 150_000;
 const ORIGIN_SERVER: i32 = 160_000;
 
 /// Names every reason against the move at once.
-pub(super) async fn check(from: &mut Site, to: &mut Site) -> Result<(), MoveError> {
+pub(super) async fn check(from: &mut Site, to: &mut Site, streamer: &Login) -> Result<(), MoveError> {
     let mut against = Vec::new();
     for site in [&mut *from, &mut *to] {
         server(site, &mut against).await?;
         tables(site, &mut against).await?;
+        match candidates(site).await {
+            Err(MoveError::NotReady(why)) => against.push(why),
+            outcome => drop(outcome?),
+        }
+        against.extend(streamer::against(site, streamer).await?);
     }
     if history(from).await? != history(to).await? {
         against
@@ -81,10 +88,12 @@ async fn shape(site: &mut Site) -> Result<String, MoveError> {
     site.one(sqlx::query_scalar(sql::SHAPE)).await
 }
 
+/// As a number: 150018 is 15.18.
+pub(super) async fn version(site: &mut Site) -> Result<i32, MoveError> {
+    site.one(sqlx::query_scalar(sql::VERSION)).await
+}
+
 /// Whether a subscription between this server and another such one may ask for `origin = none`.
 pub(super) async fn knows_origins(site: &mut Site) -> Result<bool, MoveError> {
-    let place = site.place;
-    let row = site.row(sqlx::query(sql::SERVER)).await?;
-    let row = row.ok_or_else(|| place.said()(sqlx::Error::RowNotFound))?;
-    Ok(row.try_get::<i32, _>(0).map_err(place.said())? >= ORIGIN_SERVER)
+    Ok(version(site).await? >= ORIGIN_SERVER)
 }

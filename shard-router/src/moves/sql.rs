@@ -69,8 +69,7 @@ pub(super) const DECIDE: &str = "WITH m AS (
 pub(super) const IS_OVERDUE: &str = "SELECT coalesce(bool_or(fence_deadline < clock_timestamp()), false)
     FROM directory.move WHERE move_id = $1 AND state IN ('fencing', 'returning')";
 
-pub(super) const SET_NOTE: &str =
-    "UPDATE directory.move SET note = $3 WHERE move_id = $1 AND attempt = $2 AND note IS DISTINCT FROM $3";
+pub(super) const SET_NOTE: &str = "UPDATE directory.move SET note = nullif($3, '') WHERE move_id = $1 AND attempt = $2 AND note IS DISTINCT FROM $3";
 pub(super) const SET_ROWS: &str = "UPDATE directory.move SET rows_estimated = $2 WHERE move_id = $1";
 pub(super) const SET_REVERSIBLE: &str =
     "UPDATE directory.move SET reversible = $3 WHERE move_id = $1 AND attempt = $2";
@@ -134,10 +133,11 @@ pub(super) const COUNT_STATE: &str = "SELECT count(*) FROM meta.bucket_owner
 pub(super) const FLUSHED: &str = "SELECT pg_current_wal_flush_lsn()::text";
 pub(super) const INSERTED: &str = "SELECT pg_current_wal_insert_lsn()::text";
 
-/// Physical standbys: how many stream, and how many of them have flushed a position. A logical walsender is none.
-pub(super) const STANDBYS: &str = "SELECT count(*), count(*) FILTER (WHERE r.flush_lsn >= $1::pg_lsn)
+/// Names of the physical standbys that stream and have flushed a position. A logical walsender is none.
+pub(super) const STANDBYS: &str = "SELECT r.application_name
     FROM pg_stat_replication r LEFT JOIN pg_replication_slots s ON s.active_pid = r.pid
-    WHERE r.state = 'streaming' AND coalesce(s.slot_type, 'physical') = 'physical'
+    WHERE r.state = 'streaming' AND r.flush_lsn >= $1::pg_lsn
+      AND coalesce(s.slot_type, 'physical') = 'physical' AND coalesce(NOT s.temporary, true)
       AND r.application_name NOT LIKE 'bucket\\_move\\_%' AND r.application_name NOT LIKE 'pg\\_%\\_sync\\_%'";
 
 /// Transactions that may have passed the gate: of this database, not ours, by roles that can write.
@@ -173,6 +173,19 @@ pub(super) const TABLES: &str = "SELECT format('%I.%I', n.nspname, c.relname)
     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE t.tgname = 'owner_check' AND NOT c.relispartition ORDER BY 1";
 
+/// The schemas of these tables.
+pub(super) const SCHEMAS: &str = "SELECT DISTINCT format('%I', n.nspname)
+    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE t.tgname = 'owner_check' AND NOT c.relispartition ORDER BY 1";
+
+/// Whether a role can read all of them, and markers.
+pub(super) const MAY_READ: &str = "SELECT bool_and(has_table_privilege($2::name, c.oid, 'SELECT')
+        AND has_schema_privilege($2::name, c.relnamespace, 'USAGE'))
+    FROM unnest($1::text[] || 'meta.move_marker'::text) AS name JOIN pg_class c ON c.oid = name::regclass";
+/// Asked by the role itself.
+pub(super) const MAY_STREAM: &str =
+    "SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user";
+
 /// Tables with a bucket that lack the trigger: they would be left behind.
 pub(super) const UNPROTECTED: &str = "SELECT format('%I.%I', n.nspname, c.relname)
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -190,8 +203,10 @@ pub(super) const SHAPE: &str =
 
 pub(super) const SERVER: &str =
     "SELECT current_setting('server_version_num')::int, current_setting('wal_level'),
-        current_setting('max_prepared_transactions')::int, pg_is_in_recovery(),
-        current_setting('synchronous_standby_names')";
+        current_setting('max_prepared_transactions')::int, pg_is_in_recovery()";
+
+pub(super) const VERSION: &str = "SELECT current_setting('server_version_num')::int";
+pub(super) const SYNCHRONOUS: &str = "SELECT current_setting('synchronous_standby_names')";
 
 pub(super) const FREE_SLOTS: &str = "SELECT current_setting('max_replication_slots')::bigint - count(*)
     FROM pg_replication_slots";
@@ -206,6 +221,12 @@ pub(super) const OLD_TRANSACTIONS: &str = "SELECT count(*) FROM pg_stat_activity
 pub(super) const HAS_PUBLICATION: &str = "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1)";
 pub(super) const HAS_SUBSCRIPTION: &str = "SELECT EXISTS (SELECT FROM pg_subscription WHERE subname = $1 AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()))";
 pub(super) const HAS_SLOT: &str = "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)";
+/// Whether something can still be read from it.
+pub(super) const HAS_USABLE_SLOT: &str = "SELECT EXISTS (SELECT FROM pg_replication_slots
+    WHERE slot_name = $1 AND NOT temporary AND wal_status IS DISTINCT FROM 'lost')";
+/// From PostgreSQL 17 on: standbys keep a copy of it.
+pub(super) const MAKE_KEPT_SLOT: &str =
+    "SELECT pg_create_logical_replication_slot($1, 'pgoutput', failover => true)::text";
 pub(super) const MAKE_SLOT: &str = "SELECT pg_create_logical_replication_slot($1, 'pgoutput')::text";
 
 /// `r` is a table whose changes stream; until then it lives in a snapshot of its own.
@@ -239,3 +260,47 @@ pub(super) const STREAM_LAG: &str =
 pub(super) const COPYING_ROWS: &str =
     "SELECT coalesce(sum(tuples_processed), 0)::bigint FROM pg_stat_progress_copy
     WHERE datname = current_database() AND command = 'COPY FROM'";
+
+// ---- givers that fail over ----
+
+/// The standbys' slots that nothing is sent past, and those of standbys that stream all the same without being named.
+pub(super) const STANDBY_SLOTS: &str = "WITH named AS (
+        SELECT regexp_replace(name, '[\\s\"]', '', 'g') AS name
+        FROM regexp_split_to_table(current_setting('synchronized_standby_slots'), ',') AS name)
+    SELECT ARRAY(SELECT name FROM named WHERE name <> ''),
+        ARRAY(SELECT r.application_name FROM pg_stat_replication r
+              LEFT JOIN pg_replication_slots s ON s.active_pid = r.pid
+              WHERE r.state = 'streaming' AND coalesce(s.slot_type, 'physical') = 'physical'
+                AND coalesce(NOT s.temporary, true) AND coalesce(s.slot_name::text, '') NOT IN (SELECT name FROM named)
+                AND r.application_name NOT LIKE 'bucket\\_move\\_%' AND r.application_name NOT LIKE 'pg\\_%\\_sync\\_%')";
+/// Asked of a standby: through which slot it follows, and whether it could go on with a slot of its primary's.
+pub(super) const IS_SLOT_KEPT: &str = "SELECT current_setting('primary_slot_name'), EXISTS (
+        SELECT FROM pg_replication_slots WHERE slot_name = $1 AND synced AND failover AND NOT temporary
+          AND invalidation_reason IS NULL)";
+/// Without it a slot that is new becomes one that a standby can keep only after up to 15 s.
+pub(super) const LOG_SNAPSHOT: &str = "SELECT pg_log_standby_snapshot()::text";
+
+/// What a subscription was told of its giver, if it was, and whether it may have workers.
+pub(super) const GIVER_OF: &str =
+    "SELECT obj_description(oid, 'pg_subscription'), subenabled FROM pg_subscription
+    WHERE subname = $1 AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
+pub(super) const WORKERS: &str =
+    "SELECT pid FROM pg_stat_subscription WHERE subname = $1 AND pid IS NOT NULL";
+/// Where a timeline branched off from an earlier one, as the new primary's history has it.
+pub(super) const FORK: &str = "SELECT (regexp_match(pg_read_file(
+        'pg_wal/' || lpad(upper(to_hex($1)), 8, '0') || '.history', 0, 1048576, true),
+        '(?n)^\\s*' || $2::text || '\\s+([0-9A-F]+/[0-9A-F]+)'))[1]";
+/// Whether a subscription has nothing from behind a position.
+pub(super) const HAS_NOTHING_BEYOND: &str = "SELECT coalesce(max(p.remote_lsn) <= $2::pg_lsn, true)
+    FROM pg_subscription s JOIN pg_replication_origin o ON o.roname = 'pg_' || s.oid OR o.roname LIKE 'pg\\_' || s.oid || '\\_%'
+    JOIN pg_replication_origin_status p ON p.local_id = o.roident
+    WHERE s.subname = $1 AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
+/// Slots from which tables go on that are copied and do not stream yet; asked of the subscriber.
+pub(super) const COPIED_FROM: &str =
+    "SELECT format('pg_%s_sync_%s_%s', s.oid, r.srrelid, c.system_identifier)
+    FROM pg_subscription s JOIN pg_subscription_rel r ON r.srsubid = s.oid, pg_control_system() c
+    WHERE r.srsubstate = 'f' AND s.subname = $1
+      AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
+pub(super) const MISSING_SLOTS: &str = "SELECT name FROM unnest($1::text[]) AS name
+    WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = name)";

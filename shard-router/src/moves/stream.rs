@@ -3,6 +3,7 @@
 //! Everything is named after the move and the two shards, so that whoever comes later finds what is there. Each step
 //! looks first and may be repeated.
 
+use super::giver::{Giver, Keeping, keeping, may_ask};
 use super::record::Move;
 use super::site::Site;
 use super::{MoveError, preflight, sql};
@@ -46,6 +47,11 @@ impl Stream {
         }
     }
 
+    /// Of publication, slot and subscription.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Names what is to be sent: the range of every table, and this move's markers. Never TRUNCATE: it knows no filter.
     pub async fn publish(&self, from: &mut Site, tables: &[String]) -> Result<(), MoveError> {
         if from.one(sqlx::query_scalar(sql::HAS_PUBLICATION).bind(&self.name)).await? {
@@ -67,7 +73,9 @@ impl Stream {
         if from.one(sqlx::query_scalar(sql::HAS_SLOT).bind(&self.name)).await? {
             return Ok(());
         }
-        from.one::<String>(sqlx::query_scalar(sql::MAKE_SLOT).bind(&self.name)).await.map(|_| ())
+        let kept = matches!(keeping(from).await?, Keeping::Kept(_));
+        let make = if kept { sql::MAKE_KEPT_SLOT } else { sql::MAKE_SLOT };
+        from.one::<String>(sqlx::query_scalar(make).bind(&self.name)).await.map(|_| ())
     }
 
     /// Lets the reserved slot forget what lies before a position.
@@ -76,9 +84,9 @@ impl Stream {
         from.row(query).await.map(|_| ())
     }
 
-    /// Whether the reserved slot is still there: a failover may have lost it.
+    /// Whether the slot is still there and usable: a failover may have lost it, and too much WAL invalidates it.
     pub async fn is_reserved(&self, from: &mut Site) -> Result<bool, MoveError> {
-        from.one(sqlx::query_scalar(sql::HAS_SLOT).bind(&self.name)).await
+        from.one(sqlx::query_scalar(sql::HAS_USABLE_SLOT).bind(&self.name)).await
     }
 
     /// Copies the range and follows it, if the taker is armed for this attempt.
@@ -127,13 +135,17 @@ impl Stream {
     ) -> Result<(), MoveError> {
         let origins = preflight::knows_origins(from).await? && preflight::knows_origins(to).await?;
         let origin = if origins { ", origin = none" } else { "" };
+        let kept = matches!(keeping(from).await?, Keeping::Kept(_)) && may_ask(to).await?;
+        let failover = if kept { ", failover = true" } else { "" };
+        let tell = self.tell(&Giver::at(from).await?);
         let name = &self.name;
         let source = literal(&conninfo(from, login));
         // Not 'off' or 'local', tempting as they are for an applier: what it reports as flushed the giver never sends
         // again. A crash of the taker would lose that a table is copied, and a failover the rows themselves.
         let command = format!(
             "CREATE SUBSCRIPTION {name} CONNECTION {source} PUBLICATION {name} WITH (copy_data = {copy_data},
-             create_slot = false, slot_name = '{name}', binary = true, synchronous_commit = 'on'{origin})"
+             create_slot = false, slot_name = '{name}', binary = true, synchronous_commit = 'on'{origin}{failover});
+             {tell}"
         );
         to.command("BEGIN".to_owned()).await?;
         let done = self.subscribe_armed(to, command, attempt).await;
@@ -247,7 +259,7 @@ impl Stream {
 }
 
 /// How the other server reaches this one.
-fn conninfo(site: &Site, login: &Login) -> String {
+pub(super) fn conninfo(site: &Site, login: &Login) -> String {
     let value = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
     format!(
         "host={} port={} dbname={} user={} password={}",
@@ -260,6 +272,6 @@ fn conninfo(site: &Site, login: &Login) -> String {
 }
 
 /// An SQL literal, whatever the text.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }

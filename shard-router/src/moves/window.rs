@@ -7,6 +7,7 @@ use super::ledger::{Decision, Ledger};
 use super::mover::MoverConfig;
 use super::record::{Direction, Move};
 use super::site::{READER, Site};
+use super::standbys::{all_have, candidates};
 use super::stream::Stream;
 use super::verify::Pinned;
 use super::{MoveError, Step, Watch, clean, sql};
@@ -43,12 +44,12 @@ impl Window<'_> {
     /// Fences, decides, or undoes what it began. After a decision nobody may go back.
     pub async fn pass(mut self, before: &Move, mut pinned: Pinned) -> Result<Passed, MoveError> {
         clean::arm(&mut self.sides.to, before.range, before.id.0, before.attempt + 1).await?;
-        let giving = standbys(&mut self.sides.from, "0/0").await?.0;
-        let taking = standbys(&mut self.sides.to, "0/0").await?.0;
+        let giving = candidates(&mut self.sides.from).await?;
+        let taking = candidates(&mut self.sides.to).await?;
         let opened = Instant::now();
         let record = self.ledger.open_window(before, self.way, self.config.window).await?;
         let passed = match self.watch.reached(&record, Step::FenceDecided) {
-            Ok(()) => self.until_decided(&record, (giving, taking), &mut pinned).await,
+            Ok(()) => self.until_decided(&record, (&giving, &taking), &mut pinned).await,
             Err(_) => return Err(MoveError::Stopped(Step::FenceDecided)),
         };
         match passed {
@@ -77,22 +78,24 @@ impl Window<'_> {
     async fn until_decided(
         &mut self,
         record: &Move,
-        (giving, taking): (i64, i64),
+        (giving, taking): (&[String], &[String]),
         pinned: &mut Pinned,
     ) -> Result<String, MoveError> {
         let deadline = Instant::now() + self.config.window;
         self.sides.from.bound(self.config.window);
         self.sides.to.bound(self.config.window);
         self.fence(record).await?;
-        on_every_standby(&mut self.sides.from, giving, deadline).await?;
+        all_have(&mut self.sides.from, giving, deadline).await?;
         self.reached(record, Step::Fenced)?;
         self.drain(deadline).await?;
         self.reached(record, Step::Drained)?;
         let left = deadline.saturating_duration_since(Instant::now());
         let fence = Some(epoch(record)?);
         self.stream.marker(&mut self.sides.from, &mut self.sides.to, left, fence).await?;
-        // What has arrived must survive a failover of the taker: after the decision nobody sends it again.
-        on_every_standby(&mut self.sides.to, taking, deadline).await?;
+        // What has arrived must survive a failover of the taker: after the decision nobody sends it again. And what has
+        // been sent must survive one of the giver, or a rollback would meet rows that it never had.
+        all_have(&mut self.sides.to, taking, deadline).await?;
+        all_have(&mut self.sides.from, giving, deadline).await?;
         self.reached(record, Step::MarkerArrived)?;
         pinned.pin().await?;
         self.reached(record, Step::SnapshotsPinned)?;
@@ -166,32 +169,6 @@ impl Window<'_> {
             }
         }
     }
-}
-
-/// A cancelled wait for a synchronous standby reports success, so the command's word is not enough: each standby that
-/// streamed before the window must say itself that it has everything on its disk.
-async fn on_every_standby(site: &mut Site, expected: i64, deadline: Instant) -> Result<(), MoveError> {
-    let position: String = site.one(sqlx::query_scalar(sql::FLUSHED)).await?;
-    loop {
-        let (streaming, flushed) = standbys(site, &position).await?;
-        if flushed >= expected {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            return Err(MoveError::GaveUp(format!(
-                "{flushed} of {expected} standbys of {} have it, {streaming} stream",
-                site.place
-            )));
-        }
-        tokio::time::sleep(POLL).await;
-    }
-}
-
-async fn standbys(site: &mut Site, position: &str) -> Result<(i64, i64), MoveError> {
-    let row = site.row(sqlx::query(sql::STANDBYS).bind(position.to_owned())).await?;
-    let row = row.ok_or_else(|| site.place.said()(sqlx::Error::RowNotFound))?;
-    let read = || Ok((row.try_get(0)?, row.try_get(1)?));
-    read().map_err(site.place.said())
 }
 
 async fn open_transactions(site: &mut Site) -> Result<Vec<(String, i32)>, MoveError> {

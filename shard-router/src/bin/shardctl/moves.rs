@@ -68,7 +68,11 @@ impl Watch for Teller {
 
 pub fn mover(reach: &Reach, json: bool, die_after: Option<Step>) -> Result<Mover, Failure> {
     let teller = Teller { json, die_after, last: std::sync::Mutex::new(Instant::now()) };
-    Ok(Mover::new(reach.as_admin()?, MoverConfig::default(), Arc::new(teller)))
+    let mover = Mover::new(reach.as_admin()?, MoverConfig::default(), Arc::new(teller));
+    Ok(match reach.as_stream() {
+        Some(login) => mover.streaming_as(login),
+        None => mover,
+    })
 }
 
 fn told(record: &Move) -> Report {

@@ -27,6 +27,9 @@ pub struct Reach {
     /// Role for everything that changes something: owner of the tables, and for moves a superuser.
     #[arg(long, default_value = "postgres")]
     pub admin_user: String,
+    /// Role as which one shard reads from another what is moved.
+    #[arg(long, default_value = "tessera_stream")]
+    pub stream_user: String,
 }
 
 impl Reach {
@@ -45,6 +48,11 @@ impl Reach {
     pub fn as_admin(&self) -> Result<Directory, Failure> {
         let login = self.login(&self.admin_user, "postgres-admin.password")?;
         Ok(Directory::new(self.directory.clone(), login, TIMEOUT))
+    }
+
+    /// Without its password a move cannot begin, and says so; what else an operator wants goes on.
+    pub fn as_stream(&self) -> Option<Login> {
+        self.login(&self.stream_user, "postgres-stream.password").ok()
     }
 
     pub fn fingerprints(&self) -> Result<Fingerprints, Failure> {
