@@ -1,0 +1,175 @@
+//! `figures ownership`: what the gate in each statement and the trigger on each row cost where commits are durable.
+//!
+//! The same work on two tables of one shape, one gated and protected and one not, in rounds A B B A over several
+//! connections, on a real primary with fsync and synchronous commit on. Checkpoints and autovacuum are put off: both
+//! would fall on one round and not on the other, and page images after a checkpoint would hide the check.
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use devcluster::{Cluster, ClusterSpec};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::Outcome;
+use crate::bench::{group, is_primary};
+use crate::meter::Group;
+use crate::ownership_report;
+use crate::report;
+use crate::statements::{Item, ROWS, TABLES, Work, carry_out};
+
+const PRIMARY: &str = "shard-1-primary";
+/// A commit that waits for nobody else is the cheapest, so the check weighs most.
+const REPLICAS: u16 = 0;
+const ACCOUNTS: usize = 8000;
+const IDLE: Duration = Duration::from_secs(5);
+
+/// What to measure, and how often.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The executable, which makes the tables of a shard
+    #[arg(long)]
+    auth_node: PathBuf,
+    /// The document whose section is written anew; without it the section is printed only
+    #[arg(long)]
+    write: Option<PathBuf>,
+    /// Blocks of rounds: without, with, with, without
+    #[arg(long, default_value_t = 24)]
+    blocks: usize,
+    /// Transactions a round
+    #[arg(long, default_value_t = 3000)]
+    transactions: usize,
+    /// Connections, each with a transaction under way
+    #[arg(long, default_value_t = 8)]
+    connections: usize,
+}
+
+/// What one round took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    pub seconds: f64,
+    /// The server's CPU beyond its idle use.
+    pub cpu_us: f64,
+}
+
+/// A block: its two rounds without gate and trigger, and its two with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Block {
+    pub bare: Cost,
+    pub gated: Cost,
+}
+
+/// Measures and reports.
+pub async fn run(options: &Options) -> Outcome<()> {
+    if options.blocks < 2 || !(1..=64).contains(&options.connections) {
+        return Err("it takes two blocks, and 1 to 64 connections".into());
+    }
+    let spec = ClusterSpec::default().shards(1).replicas(REPLICAS).nodes(1);
+    let cluster = spec.auth_node(options.auth_node.canonicalize()?).start().await?;
+    // It has made the tables; from here on nobody else asks.
+    cluster.kill("node-1").await?;
+    let settings = set_up(&cluster).await?;
+    let mut clients = clients(&cluster, options.connections).await?;
+    let server = group(&cluster, is_primary)?;
+    let before = server.cpu_us();
+    tokio::time::sleep(IDLE).await;
+    let idle = (server.cpu_us() - before) / IDLE.as_secs_f64();
+    let mut found: [Vec<Block>; 2] = Default::default();
+    for block in 0..=options.blocks {
+        for (work, blocks) in Work::ALL.into_iter().zip(&mut found) {
+            let last = one_block(&mut clients, &server, idle, work, (block, options.transactions)).await?;
+            // The first block warms up.
+            if block > 0 {
+                blocks.push(last);
+            }
+        }
+        eprintln!("block {block} of {}, load average {}", options.blocks, report::load_average());
+    }
+    let facts = ownership_report::Facts {
+        server: format!("PostgreSQL {}", cluster.state()?.servers.postgres_version),
+        settings,
+        idle,
+        blocks: options.blocks,
+        transactions: options.transactions,
+        connections: options.connections,
+    };
+    let text = ownership_report::text(&facts, &found);
+    println!("{text}");
+    if let Some(path) = &options.write {
+        report::write(path, ownership_report::COMMAND, &text)?;
+    }
+    cluster.stop().await?;
+    Ok(())
+}
+
+/// Makes the tables; the settings that decide how durable a commit is, by the server's own word.
+async fn set_up(cluster: &Cluster) -> Outcome<String> {
+    let mut owner = PgConnection::connect(&cluster.dsn(PRIMARY)?).await?;
+    for setting in ["autovacuum = off", "checkpoint_timeout = '1h'", "max_wal_size = '8GB'"] {
+        sqlx::raw_sql(AssertSqlSafe(format!("ALTER SYSTEM SET {setting}"))).execute(&mut owner).await?;
+    }
+    sqlx::raw_sql("SELECT pg_reload_conf()").execute(&mut owner).await?;
+    let tables = TABLES.replace("$ROWS", &ACCOUNTS.to_string());
+    sqlx::raw_sql(AssertSqlSafe(tables)).execute(&mut owner).await?;
+    sqlx::raw_sql("CHECKPOINT").execute(&mut owner).await?;
+    let mut told = Vec::new();
+    for name in ["fsync", "synchronous_commit", "wal_sync_method"] {
+        let sql = format!("SHOW {name}");
+        let value: String = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut owner).await?;
+        told.push(format!("{name} {value}"));
+    }
+    owner.close().await?;
+    Ok(told.join(", "))
+}
+
+/// The nodes' role on connections of its own, each with its own sessions: none waits for another's row.
+struct Client {
+    conn: PgConnection,
+    items: Vec<Item>,
+    next: usize,
+}
+
+async fn clients(cluster: &Cluster, count: usize) -> Outcome<Vec<Client>> {
+    let url = cluster.app_dsn(PRIMARY)?;
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        clients.push(Client { conn: PgConnection::connect(&url).await?, items: Vec::new(), next: 0 });
+    }
+    let rows = sqlx::query(ROWS).fetch_all(&mut clients[0].conn).await?;
+    for (number, row) in rows.iter().enumerate() {
+        clients[number % count].items.push(Item::read(row)?);
+    }
+    Ok(clients)
+}
+
+async fn one_block(
+    clients: &mut [Client],
+    server: &Group,
+    idle: f64,
+    work: Work,
+    (block, transactions): (usize, usize),
+) -> Outcome<Block> {
+    let mut done = Block::default();
+    let first = block % 2 == 1;
+    for gate in [first, !first, !first, first] {
+        let (before, started) = (server.cpu_us(), Instant::now());
+        let share = transactions / clients.len();
+        futures::future::try_join_all(clients.iter_mut().map(|client| client.work(work, gate, share))).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        let cpu_us = server.cpu_us() - before - idle * seconds;
+        let cost = if gate { &mut done.gated } else { &mut done.bare };
+        cost.seconds += seconds;
+        cost.cpu_us += cpu_us;
+    }
+    Ok(done)
+}
+
+impl Client {
+    async fn work(&mut self, work: Work, gate: bool, count: usize) -> Outcome<()> {
+        for _ in 0..count {
+            let count = self.items.len();
+            let item = &mut self.items[self.next % count];
+            self.next += 1;
+            carry_out(&mut self.conn, work, gate, item).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! `figures shards`: whether what a request costs depends on how many shards there are.
+//!
+//! One cluster for each number of shards, all running at once on this machine; rounds of the same calls in the order
+//! A B B A, so that what the machine does meanwhile falls on all alike. What PostgreSQL and the node use while nobody
+//! asks grows with the shards: it is measured before and after, taken off, and reported beside.
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use benches::stats::median;
+use devcluster::Cluster;
+
+use crate::Outcome;
+use crate::bench::{self, Bench, CLIENTS, SETTLE, Used, beyond_idle, of_call};
+use crate::calls::{CALLS, Call, Item, Needs};
+use crate::report;
+use crate::shards_report;
+
+const IDLE: Duration = Duration::from_secs(20);
+/// What every client asks.
+const NAMES: [&str; 4] = [
+    "POST /auth/v1/refresh",
+    "GET /auth/verify, a token seen before",
+    "GET /auth/v1/me",
+    "POST /auth/v1/login",
+];
+/// Replicas stream what their primary writes: a cost of the replica, and no question of how many shards there are.
+const REPLICAS: u16 = 0;
+
+/// What to measure, and how often.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The release executable
+    #[arg(long)]
+    auth_node: PathBuf,
+    /// The document whose section is written anew; without it the section is printed only
+    #[arg(long)]
+    write: Option<PathBuf>,
+    /// Numbers of shards; all are compared with the first
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16])]
+    shards: Vec<u16>,
+    /// Blocks of rounds: each asks every cluster twice, A B B A
+    #[arg(long, default_value_t = 8)]
+    blocks: usize,
+    /// Requests a round; a tenth of logins
+    #[arg(long, default_value_t = 2000)]
+    requests: usize,
+}
+
+/// One number of shards.
+pub struct Arm {
+    pub shards: u16,
+    bench: Bench,
+    cluster: Cluster,
+    /// A second's use while nobody asks, before and after the rounds.
+    pub idle: [Used; 2],
+}
+
+/// What one round used in all: µs of node, PostgreSQL and Redis, and for how long.
+struct Round {
+    call: usize,
+    arm: usize,
+    block: usize,
+    used: Used,
+    spent: Duration,
+    good: usize,
+}
+
+/// µs an answer of node, PostgreSQL and Redis, by call, arm and block.
+pub type Costs = Vec<Vec<Vec<[f64; 3]>>>;
+
+/// Measures and reports.
+pub async fn run(options: &Options) -> Outcome<()> {
+    if options.shards.len() < 2 || options.blocks < 2 {
+        return Err("it takes two numbers of shards and two blocks to compare".into());
+    }
+    let calls: Vec<Call> =
+        NAMES.iter().filter_map(|name| CALLS.into_iter().find(|call| call.name == *name)).collect();
+    let mut arms = start(options).await?;
+    measure_idle(&mut arms, 0).await;
+    let mut rounds = Vec::new();
+    for block in 0..=options.blocks {
+        let last = one_block(&arms, &calls, block, options.requests).await?;
+        // The first block warms up: every connection of every shard parses and plans its statements.
+        if block > 0 {
+            rounds.extend(last);
+        }
+        eprintln!("block {block} of {}, load average {}", options.blocks, report::load_average());
+    }
+    tokio::time::sleep(SETTLE).await;
+    measure_idle(&mut arms, 1).await;
+    let costs = costs(&arms, &calls, &rounds, options.blocks);
+    let servers = arms[0].cluster.state()?.servers;
+    let facts = shards_report::Facts {
+        servers: format!("PostgreSQL {}, Redis {}", servers.postgres_version, servers.redis_version),
+        replicas: REPLICAS,
+        blocks: options.blocks,
+        requests: options.requests,
+        clients: CLIENTS,
+        rounds_s: median(rounds.iter().map(|round| round.spent.as_secs_f64()).collect()),
+    };
+    let text = shards_report::text(&facts, &arms, &calls, &costs);
+    println!("{text}");
+    if let Some(path) = &options.write {
+        report::write(path, shards_report::COMMAND, &text)?;
+    }
+    for arm in arms {
+        arm.cluster.stop().await?;
+    }
+    Ok(())
+}
+
+/// One after the other: two cores, and up to sixteen servers that are made.
+async fn start(options: &Options) -> Outcome<Vec<Arm>> {
+    let mut clusters = Vec::new();
+    for shards in &options.shards {
+        let started = Instant::now();
+        let spec = bench::spec(&options.auth_node, *shards)?.replicas(REPLICAS);
+        clusters.push((*shards, spec.start().await?));
+        eprintln!("{shards} shards are up after {} s", started.elapsed().as_secs());
+    }
+    tokio::time::sleep(SETTLE).await;
+    let arm = |(shards, cluster)| {
+        Ok(Arm { shards, bench: Bench::open(&cluster)?, cluster, idle: [Used::default(); 2] })
+    };
+    clusters.into_iter().map(arm).collect()
+}
+
+async fn measure_idle(arms: &mut [Arm], when: usize) {
+    let benches: Vec<&Bench> = arms.iter().map(|arm| &arm.bench).collect();
+    let idle = bench::idle(&benches, IDLE).await;
+    for (arm, idle) in arms.iter_mut().zip(idle) {
+        arm.idle[when] = idle;
+    }
+}
+
+async fn one_block(arms: &[Arm], calls: &[Call], block: usize, most: usize) -> Outcome<Vec<Round>> {
+    let mut sessions = shared(arms, calls, most).await?;
+    let mut order: Vec<usize> = (0..arms.len()).collect();
+    if block % 2 == 1 {
+        order.reverse();
+    }
+    order.extend(order.clone().into_iter().rev());
+    let mut rounds = Vec::new();
+    for (number, call) in calls.iter().enumerate() {
+        let requests = call.requests(most) / CLIENTS * CLIENTS;
+        for arm in &order {
+            let bench = &arms[*arm].bench;
+            let mut own = match call.needs {
+                Needs::Shared => None,
+                _ => Some(bench.prepare(*call, requests).await?),
+            };
+            let items: &mut [Vec<Item>] = own.as_mut().unwrap_or(&mut sessions[*arm]);
+            let (before, started) = (bench.used(), Instant::now());
+            let good = bench.drive(*call, requests, items).await?;
+            let (spent, after) = (started.elapsed(), bench.used());
+            let used = beyond_idle(before, after, Used::default(), spent);
+            rounds.push(Round { call: number, arm: *arm, block, used, spent, good });
+        }
+    }
+    Ok(rounds)
+}
+
+/// The sessions that all calls of a block share, by arm: made anew for each, because access tokens live 5 minutes.
+async fn shared(arms: &[Arm], calls: &[Call], most: usize) -> Outcome<Vec<Vec<Vec<Item>>>> {
+    let call = calls.iter().find(|call| call.needs == Needs::Shared).ok_or("no call has sessions")?;
+    let mut sessions = Vec::new();
+    for arm in arms {
+        sessions.push(arm.bench.prepare(*call, most).await?);
+    }
+    Ok(sessions)
+}
+
+fn costs(arms: &[Arm], calls: &[Call], rounds: &[Round], blocks: usize) -> Costs {
+    let of_block = |call: usize, arm: usize, block: usize| {
+        let idle = &arms[arm].idle;
+        let idle: Used = std::array::from_fn(|at| f64::midpoint(idle[0][at], idle[1][at]));
+        let mut sum = [0.0; 3];
+        let mut good = 0;
+        for round in rounds.iter().filter(|r| (r.call, r.arm, r.block) == (call, arm, block)) {
+            let net = beyond_idle(Used::default(), round.used, idle, round.spent);
+            for (sum, net) in sum.iter_mut().zip(of_call(calls[call], net)) {
+                *sum += net;
+            }
+            good += round.good;
+        }
+        sum.map(|sum| sum / good as f64)
+    };
+    let of_arm = |call, arm| (1..=blocks).map(|block| of_block(call, arm, block)).collect();
+    (0..calls.len()).map(|call| (0..arms.len()).map(|arm| of_arm(call, arm)).collect()).collect()
+}
