@@ -21,6 +21,7 @@ const PRIMARY: &str = "shard-1-primary";
 const REPLICAS: u16 = 0;
 const ACCOUNTS: usize = 8000;
 const IDLE: Duration = Duration::from_secs(5);
+const MOST_CONNECTIONS: usize = 64;
 
 /// What to measure, and how often.
 #[derive(clap::Args)]
@@ -35,11 +36,19 @@ pub struct Options {
     #[arg(long, default_value_t = 24)]
     blocks: usize,
     /// Transactions a round
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 1000)]
     transactions: usize,
-    /// Connections, each with a transaction under way
-    #[arg(long, default_value_t = 8)]
-    connections: usize,
+    /// Numbers of connections, each with a transaction under way: few wait for the disk, many share its syncs and wait
+    /// for the processor
+    #[arg(long, value_delimiter = ',', default_values_t = [4, 16])]
+    connections: Vec<usize>,
+}
+
+/// One row of the table.
+pub struct Series {
+    pub work: Work,
+    pub connections: usize,
+    pub blocks: Vec<Block>,
 }
 
 /// What one round took.
@@ -59,23 +68,29 @@ pub struct Block {
 
 /// Measures and reports.
 pub async fn run(options: &Options) -> Outcome<()> {
-    if options.blocks < 2 || !(1..=64).contains(&options.connections) {
-        return Err("it takes two blocks, and 1 to 64 connections".into());
+    let most = options.connections.iter().copied().max().unwrap_or_default();
+    if options.blocks < 2 || !(1..=MOST_CONNECTIONS).contains(&most) || options.connections.contains(&0) {
+        return Err(format!("it takes two blocks, and 1 to {MOST_CONNECTIONS} connections").into());
     }
     let spec = ClusterSpec::default().shards(1).replicas(REPLICAS).nodes(1);
     let cluster = spec.auth_node(options.auth_node.canonicalize()?).start().await?;
     // It has made the tables; from here on nobody else asks.
     cluster.kill("node-1").await?;
     let settings = set_up(&cluster).await?;
-    let mut clients = clients(&cluster, options.connections).await?;
+    let mut clients = clients(&cluster, most).await?;
     let server = group(&cluster, is_primary)?;
     let before = server.cpu_us();
     tokio::time::sleep(IDLE).await;
     let idle = (server.cpu_us() - before) / IDLE.as_secs_f64();
-    let mut found: [Vec<Block>; 2] = Default::default();
+    let series = |connections: &usize| {
+        let connections = *connections;
+        Work::ALL.map(|work| Series { work, connections, blocks: Vec::new() })
+    };
+    let mut found: Vec<Series> = options.connections.iter().flat_map(series).collect();
     for block in 0..=options.blocks {
-        for (work, blocks) in Work::ALL.into_iter().zip(&mut found) {
-            let last = one_block(&mut clients, &server, idle, work, (block, options.transactions)).await?;
+        for Series { work, connections, blocks } in &mut found {
+            let clients = &mut clients[..*connections];
+            let last = one_block(clients, &server, idle, *work, (block, options.transactions)).await?;
             // The first block warms up.
             if block > 0 {
                 blocks.push(last);
@@ -89,7 +104,6 @@ pub async fn run(options: &Options) -> Outcome<()> {
         idle,
         blocks: options.blocks,
         transactions: options.transactions,
-        connections: options.connections,
     };
     let text = ownership_report::text(&facts, &found);
     println!("{text}");

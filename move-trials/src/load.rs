@@ -114,6 +114,18 @@ impl Load {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// When it began: samples count from here.
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.started
+    }
+
+    /// The operations that have ended, without the first `seen` of them.
+    #[must_use]
+    pub fn since(&self, seen: usize) -> Vec<Sample> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner).get(seen..).unwrap_or_default().to_vec()
+    }
+
     /// Begins nothing more, and waits for what is under way.
     ///
     /// # Errors

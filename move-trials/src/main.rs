@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use devcluster::{ClusterSpec, ServerChoice};
 use move_trials::drill::{Drill, DrillReport, Ending, STEPS, Victim};
-use move_trials::{History, Load, Problem, Stage, Verdict};
+use move_trials::{History, Load, Problem, Stage, Verdict, windows};
 use serde_json::{Value, json};
 use shard_router::moves::Step;
 use std::collections::BTreeSet;
@@ -43,6 +43,12 @@ struct Common {
     servers: ServerChoice,
 }
 
+impl Common {
+    fn field(&self) -> windows::Field {
+        windows::Field { rate: self.rate, replicas: self.replicas, servers: self.servers }
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Moves, each from its own seed.
@@ -56,6 +62,8 @@ enum Command {
     },
     /// Every step with every victim.
     Crashes,
+    /// Write windows of 64 buckets, there and back, with their phases.
+    Windows(windows::Options),
     /// Sums up what is written down.
     Report,
 }
@@ -66,6 +74,7 @@ async fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Moves { count, seed } => moves(&cli.common, count, seed).await,
         Command::Crashes => crashes(&cli.common).await,
+        Command::Windows(options) => windows::run(&options, cli.common.field()).await,
         Command::Report => report(&cli.common.state),
     };
     match outcome {
