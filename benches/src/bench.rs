@@ -18,6 +18,15 @@ pub const SETTLE: Duration = Duration::from_secs(13);
 /// µs of CPU: node 1, PostgreSQL, Redis, and node 2 without its hashes.
 pub type Used = [f64; 4];
 
+/// In which order requests come to what was prepared for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// One after the other, over and over.
+    Mixed,
+    /// All requests of one before those of the next: of [`Bench::by_bucket`], shard after shard.
+    InTurn,
+}
+
 /// Node 1 is the one that is measured; node 2 has a cheap hash, makes what requests need, and is measured where hashes
 /// are computed.
 pub struct Bench {
@@ -81,15 +90,36 @@ impl Bench {
         futures::future::try_join_all(self.clients.iter().map(|client| call.prepare(client, share))).await
     }
 
+    /// The same items, dealt anew so that all clients are at the same buckets at the same time.
+    pub fn by_bucket(&self, items: Vec<Vec<Item>>) -> Vec<Vec<Item>> {
+        let mut all: Vec<Item> = items.into_iter().flatten().collect();
+        all.sort_by_key(|item| item.bucket);
+        let mut dealt = vec![Vec::new(); self.clients.len()];
+        for (number, item) in all.into_iter().enumerate() {
+            dealt[number % self.clients.len()].push(item);
+        }
+        dealt
+    }
+
     /// Makes the requests, all clients at once; the good answers, which must be nearly all.
-    pub async fn drive(&self, call: Call, requests: usize, items: &mut [Vec<Item>]) -> Outcome<usize> {
-        let share = requests / CLIENTS;
+    pub async fn drive(
+        &self,
+        call: Call,
+        requests: usize,
+        items: &mut [Vec<Item>],
+        order: Order,
+    ) -> Outcome<usize> {
+        let share = requests / self.clients.len();
         let node = &self.nodes[usize::from(call.hashes)];
         let driven = self.clients.iter().zip(items).map(|(client, items)| async move {
             let mut good = 0;
             let count = items.len();
             for number in 0..share {
-                good += usize::from(call.run(client, node, &mut items[number % count]).await?);
+                let at = match order {
+                    Order::Mixed => number % count,
+                    Order::InTurn => number * count / share,
+                };
+                good += usize::from(call.run(client, node, &mut items[at]).await?);
             }
             Outcome::Ok(good)
         });

@@ -7,7 +7,7 @@ use benches::stats::median;
 use devcluster::Cluster;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::bench::{self, Bench, CLIENTS, SETTLE, Used, beyond_idle, clients, of_call};
+use crate::bench::{self, Bench, CLIENTS, Order, SETTLE, Used, beyond_idle, clients, of_call};
 use crate::calls::{CALLS, Call};
 use crate::meter::{Group, Wal, resident_mib};
 use crate::report::{self, Row};
@@ -125,7 +125,7 @@ impl Figures {
             let requests = call.requests(most) / CLIENTS * CLIENTS;
             let mut items = self.bench.prepare(call, requests).await?;
             let (wal, before, started) = (self.wal.bytes().await?, self.bench.used(), Instant::now());
-            let good = self.bench.drive(call, requests, &mut items).await?;
+            let good = self.bench.drive(call, requests, &mut items, Order::Mixed).await?;
             let spent = started.elapsed();
             let (after, wal_after) = (self.bench.used(), self.wal.bytes().await?);
             let [node, postgres, redis] = of_call(call, beyond_idle(before, after, self.idle, spent));

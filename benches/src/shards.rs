@@ -3,6 +3,10 @@
 //! One cluster for each number of shards, all running at once on this machine; rounds of the same calls in the order
 //! A B B A, so that what the machine does meanwhile falls on all alike. What PostgreSQL and the node use while nobody
 //! asks grows with the shards: it is measured before and after, taken off, and reported beside.
+//!
+//! Sixteen servers on one machine take turns in its caches, which sixteen machines would not, and commits that come at the
+//! same time share a sync on one server and not on sixteen. So each call comes in two orders: to users of all shards
+//! mixed, and shard after shard, where the server that is asked is as busy as the only one of the other cluster.
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,7 +14,7 @@ use benches::stats::median;
 use devcluster::Cluster;
 
 use crate::Outcome;
-use crate::bench::{self, Bench, CLIENTS, SETTLE, Used, beyond_idle, of_call};
+use crate::bench::{self, Bench, CLIENTS, Order, SETTLE, Used, beyond_idle, of_call};
 use crate::calls::{CALLS, Call, Item, Needs};
 use crate::report;
 use crate::shards_report;
@@ -58,6 +62,7 @@ pub struct Arm {
 /// What one round used in all: µs of node, PostgreSQL and Redis, and for how long.
 struct Round {
     call: usize,
+    order: Order,
     arm: usize,
     block: usize,
     used: Used,
@@ -65,8 +70,17 @@ struct Round {
     good: usize,
 }
 
-/// µs an answer of node, PostgreSQL and Redis, by call, arm and block.
-pub type Costs = Vec<Vec<Vec<[f64; 3]>>>;
+/// µs an answer of node, PostgreSQL and Redis, by block.
+pub type Blocks = Vec<[f64; 3]>;
+
+/// One call in one order: a row for each arm.
+pub struct Cost {
+    pub call: Call,
+    pub order: Order,
+    pub arms: Vec<Blocks>,
+}
+
+const ORDERS: [Order; 2] = [Order::Mixed, Order::InTurn];
 
 /// Measures and reports.
 pub async fn run(options: &Options) -> Outcome<()> {
@@ -98,7 +112,7 @@ pub async fn run(options: &Options) -> Outcome<()> {
         clients: CLIENTS,
         rounds_s: median(rounds.iter().map(|round| round.spent.as_secs_f64()).collect()),
     };
-    let text = shards_report::text(&facts, &arms, &calls, &costs);
+    let text = shards_report::text(&facts, &arms, &costs);
     println!("{text}");
     if let Some(path) = &options.write {
         report::write(path, shards_report::COMMAND, &text)?;
@@ -143,18 +157,21 @@ async fn one_block(arms: &[Arm], calls: &[Call], block: usize, most: usize) -> O
     let mut rounds = Vec::new();
     for (number, call) in calls.iter().enumerate() {
         let requests = call.requests(most) / CLIENTS * CLIENTS;
-        for arm in &order {
-            let bench = &arms[*arm].bench;
+        for (kind, arm) in ORDERS.into_iter().flat_map(|kind| order.iter().map(move |arm| (kind, *arm))) {
+            let bench = &arms[arm].bench;
             let mut own = match call.needs {
                 Needs::Shared => None,
                 _ => Some(bench.prepare(*call, requests).await?),
             };
-            let items: &mut [Vec<Item>] = own.as_mut().unwrap_or(&mut sessions[*arm]);
+            if kind == Order::InTurn {
+                own = own.map(|items| bench.by_bucket(items));
+            }
+            let items: &mut [Vec<Item>] = own.as_mut().unwrap_or(&mut sessions[arm]);
             let (before, started) = (bench.used(), Instant::now());
-            let good = bench.drive(*call, requests, items).await?;
+            let good = bench.drive(*call, requests, items, kind).await?;
             let (spent, after) = (started.elapsed(), bench.used());
             let used = beyond_idle(before, after, Used::default(), spent);
-            rounds.push(Round { call: number, arm: *arm, block, used, spent, good });
+            rounds.push(Round { call: number, order: kind, arm, block, used, spent, good });
         }
     }
     Ok(rounds)
@@ -165,18 +182,19 @@ async fn shared(arms: &[Arm], calls: &[Call], most: usize) -> Outcome<Vec<Vec<Ve
     let call = calls.iter().find(|call| call.needs == Needs::Shared).ok_or("no call has sessions")?;
     let mut sessions = Vec::new();
     for arm in arms {
-        sessions.push(arm.bench.prepare(*call, most).await?);
+        sessions.push(arm.bench.by_bucket(arm.bench.prepare(*call, most).await?));
     }
     Ok(sessions)
 }
 
-fn costs(arms: &[Arm], calls: &[Call], rounds: &[Round], blocks: usize) -> Costs {
-    let of_block = |call: usize, arm: usize, block: usize| {
+fn costs(arms: &[Arm], calls: &[Call], rounds: &[Round], blocks: usize) -> Vec<Cost> {
+    let of_block = |call: usize, order: Order, arm: usize, block: usize| {
         let idle = &arms[arm].idle;
         let idle: Used = std::array::from_fn(|at| f64::midpoint(idle[0][at], idle[1][at]));
         let mut sum = [0.0; 3];
         let mut good = 0;
-        for round in rounds.iter().filter(|r| (r.call, r.arm, r.block) == (call, arm, block)) {
+        let wanted = |r: &&Round| (r.call, r.order, r.arm, r.block) == (call, order, arm, block);
+        for round in rounds.iter().filter(wanted) {
             let net = beyond_idle(Used::default(), round.used, idle, round.spent);
             for (sum, net) in sum.iter_mut().zip(of_call(calls[call], net)) {
                 *sum += net;
@@ -185,6 +203,9 @@ fn costs(arms: &[Arm], calls: &[Call], rounds: &[Round], blocks: usize) -> Costs
         }
         sum.map(|sum| sum / good as f64)
     };
-    let of_arm = |call, arm| (1..=blocks).map(|block| of_block(call, arm, block)).collect();
-    (0..calls.len()).map(|call| (0..arms.len()).map(|arm| of_arm(call, arm)).collect()).collect()
+    let cost = |call: usize, order: Order| {
+        let of_arm = |arm| (1..=blocks).map(|block| of_block(call, order, arm, block)).collect();
+        Cost { call: calls[call], order, arms: (0..arms.len()).map(of_arm).collect() }
+    };
+    (0..calls.len()).flat_map(|call| ORDERS.map(|order| cost(call, order))).collect()
 }

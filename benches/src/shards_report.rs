@@ -3,9 +3,9 @@ use std::fmt::Write;
 
 use benches::stats::{self, Estimate, median};
 
-use crate::calls::Call;
+use crate::bench::Order;
 use crate::report::{load_average, made_by, ticked};
-use crate::shards::{Arm, Costs};
+use crate::shards::{Arm, Cost};
 
 /// What writes this section.
 pub const COMMAND: &str = "make figures-shards";
@@ -26,7 +26,7 @@ pub struct Facts {
 }
 
 /// The whole section.
-pub fn text(facts: &Facts, arms: &[Arm], calls: &[Call], costs: &Costs) -> String {
+pub fn text(facts: &Facts, arms: &[Arm], costs: &[Cost]) -> String {
     let counts: Vec<String> = arms.iter().map(|arm| arm.shards.to_string()).collect();
     let mut text = format!(
         "{} {} replicas a shard. Clusters of {} shards side by side; {} blocks of rounds A B B A, {} requests a round (a \
@@ -43,25 +43,12 @@ pub fn text(facts: &Facts, arms: &[Arm], calls: &[Call], costs: &Costs) -> Strin
     let first = arms[0].shards;
     let _ = writeln!(
         text,
-        "| µs of CPU an answer | shards | auth-node | PostgreSQL | Redis | node against {first} | PostgreSQL against {first} \
-         | both against {first} (95 %) | within 5 % |\n|---|--:|--:|--:|--:|--:|--:|--:|---|"
+        "| µs of CPU an answer | users | shards | auth-node | PostgreSQL | Redis | node against {first} | PostgreSQL against {first} \
+         | both against {first} (95 %) | within 5 % |\n|---|---|--:|--:|--:|--:|--:|--:|--:|---|"
     );
-    for (call, costs) in calls.iter().zip(costs) {
-        for (at, (arm, blocks)) in arms.iter().zip(costs).enumerate() {
-            let beside = if call.hashes { ", beside the hash" } else { "" };
-            let of = |part: usize| median(blocks.iter().map(|block| block[part]).collect());
-            let [node, postgres, redis] = [0, 1, 2].map(|part| number(of(part)));
-            let (name, shards) = (ticked(call.name), arm.shards);
-            let _ = write!(text, "| {name}{beside} | {shards} | {node} | {postgres} | {redis} |");
-            if at == 0 {
-                text += " | | | |\n";
-                continue;
-            }
-            let against = |cost: fn(&[f64; 3]) -> f64| ratio(&costs[0], blocks, cost);
-            let both = against(|block| block[0] + block[1]);
-            let verdict = both.map_or("–", |both| both.within(FLAT.0, FLAT.1).word());
-            let [node, postgres, both] = [against(|b| b[0]), against(|b| b[1]), both].map(interval);
-            let _ = writeln!(text, " {node} | {postgres} | {both} | {verdict} |");
+    for cost in costs {
+        for (at, arm) in arms.iter().enumerate() {
+            text += &row(cost, at, arm.shards);
         }
     }
     text += "\nWhile nobody asks, taken off above, ms of CPU a second before the rounds / after them:";
@@ -73,6 +60,26 @@ pub fn text(facts: &Facts, arms: &[Arm], calls: &[Call], costs: &Costs) -> Strin
     text.pop();
     text += ".\n";
     text
+}
+
+fn row(cost: &Cost, at: usize, shards: u16) -> String {
+    let Cost { call, order, arms } = cost;
+    let of = |part: usize| median(arms[at].iter().map(|block| block[part]).collect());
+    let [node, postgres, redis] = [0, 1, 2].map(|part| number(of(part)));
+    let beside = if call.hashes { ", beside the hash" } else { "" };
+    let order = match order {
+        Order::Mixed => "mixed",
+        Order::InTurn => "in turn",
+    };
+    let start = format!("| {}{beside} | {order} | {shards} | {node} | {postgres} | {redis} |", ticked(call.name));
+    if at == 0 {
+        return format!("{start} | | | |\n");
+    }
+    let against = |cost: fn(&[f64; 3]) -> f64| ratio(&arms[0], &arms[at], cost);
+    let both = against(|block| block[0] + block[1]);
+    let verdict = both.map_or("–", |both| both.within(FLAT.0, FLAT.1).word());
+    let [node, postgres, both] = [against(|block| block[0]), against(|block| block[1]), both].map(interval);
+    format!("{start} {node} | {postgres} | {both} | {verdict} |\n")
 }
 
 /// Blocks in pairs. None where the first has next to nothing.
