@@ -1,8 +1,9 @@
 //! `figures ownership`: what the gate in each statement and the trigger on each row cost where commits are durable.
 //!
-//! The same work on two tables of one shape, one gated and protected and one not, in rounds A B B A over several
-//! connections, on a real primary with fsync and synchronous commit on. Checkpoints and autovacuum are put off: both
-//! would fall on one round and not on the other, and page images after a checkpoint would hide the check.
+//! The same work on tables of one shape: bare, with the gate, with gate and trigger, in rounds A B C C B A over several
+//! connections, on a real primary with fsync and synchronous commit on, alone and with synchronous standbys. Checkpoints
+//! and autovacuum are put off: both would fall on one round and not on the other, and page images after a checkpoint
+//! would hide the check.
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,9 @@ use crate::bench::{group, is_primary};
 use crate::meter::Group;
 use crate::ownership_report;
 use crate::report;
-use crate::statements::{Item, ROWS, TABLES, Work, carry_out};
+use crate::statements::{Guard, Item, ROWS, TABLES, Work, carry_out};
 
 const PRIMARY: &str = "shard-1-primary";
-/// A commit that waits for nobody else is the cheapest, so the check weighs most.
-const REPLICAS: u16 = 0;
 const ACCOUNTS: usize = 8000;
 const IDLE: Duration = Duration::from_secs(5);
 const MOST_CONNECTIONS: usize = 64;
@@ -32,21 +31,25 @@ pub struct Options {
     /// The document whose section is written anew; without it the section is printed only
     #[arg(long)]
     write: Option<PathBuf>,
-    /// Blocks of rounds: without, with, with, without
-    #[arg(long, default_value_t = 24)]
+    /// Blocks of rounds: bare, gate, gate and trigger, and back again
+    #[arg(long, default_value_t = 20)]
     blocks: usize,
     /// Transactions a round
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1200)]
     transactions: usize,
-    /// Numbers of connections, each with a transaction under way: few wait for the disk, many share its syncs and wait
-    /// for the processor
-    #[arg(long, value_delimiter = ',', default_values_t = [4, 16])]
+    /// Numbers of connections, each with a transaction under way
+    #[arg(long, value_delimiter = ',', default_values_t = [4])]
     connections: Vec<usize>,
+    /// Numbers of replicas, each a cluster of its own: without, a commit waits for the disk alone and is the cheapest, so
+    /// the check weighs most; from two on it waits for any one of them, as in production
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 2])]
+    replicas: Vec<u16>,
 }
 
 /// One row of the table.
 pub struct Series {
     pub work: Work,
+    pub replicas: u16,
     pub connections: usize,
     pub blocks: Vec<Block>,
 }
@@ -59,12 +62,8 @@ pub struct Cost {
     pub cpu_us: f64,
 }
 
-/// A block: its two rounds without gate and trigger, and its two with.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Block {
-    pub bare: Cost,
-    pub gated: Cost,
-}
+/// What a block's two rounds of each guard took, in the order of [`Guard::ALL`].
+pub type Block = [Cost; 3];
 
 /// Measures and reports.
 pub async fn run(options: &Options) -> Outcome<()> {
@@ -72,23 +71,50 @@ pub async fn run(options: &Options) -> Outcome<()> {
     if options.blocks < 2 || !(1..=MOST_CONNECTIONS).contains(&most) || options.connections.contains(&0) {
         return Err(format!("it takes two blocks, and 1 to {MOST_CONNECTIONS} connections").into());
     }
-    let spec = ClusterSpec::default().shards(1).replicas(REPLICAS).nodes(1);
+    let mut facts = ownership_report::Facts {
+        server: String::new(),
+        settings: String::new(),
+        idle: Vec::new(),
+        blocks: options.blocks,
+        transactions: options.transactions,
+    };
+    let mut found = Vec::new();
+    for replicas in &options.replicas {
+        found.extend(one_cluster(options, *replicas, most, &mut facts).await?);
+    }
+    let text = ownership_report::text(&facts, &found);
+    println!("{text}");
+    if let Some(path) = &options.write {
+        report::write(path, ownership_report::COMMAND, &text)?;
+    }
+    Ok(())
+}
+
+async fn one_cluster(
+    options: &Options,
+    replicas: u16,
+    most: usize,
+    facts: &mut ownership_report::Facts,
+) -> Outcome<Vec<Series>> {
+    let spec = ClusterSpec::default().shards(1).replicas(replicas).nodes(1);
     let cluster = spec.auth_node(options.auth_node.canonicalize()?).start().await?;
     // It has made the tables; from here on nobody else asks.
     cluster.kill("node-1").await?;
-    let settings = set_up(&cluster).await?;
+    facts.settings = set_up(&cluster).await?;
+    facts.server = format!("PostgreSQL {}", cluster.state()?.servers.postgres_version);
     let mut clients = clients(&cluster, most).await?;
     let server = group(&cluster, is_primary)?;
     let before = server.cpu_us();
     tokio::time::sleep(IDLE).await;
     let idle = (server.cpu_us() - before) / IDLE.as_secs_f64();
+    facts.idle.push(idle);
     let series = |connections: &usize| {
         let connections = *connections;
-        Work::ALL.map(|work| Series { work, connections, blocks: Vec::new() })
+        Work::ALL.map(|work| Series { work, replicas, connections, blocks: Vec::new() })
     };
     let mut found: Vec<Series> = options.connections.iter().flat_map(series).collect();
     for block in 0..=options.blocks {
-        for Series { work, connections, blocks } in &mut found {
+        for Series { work, connections, blocks, .. } in &mut found {
             let clients = &mut clients[..*connections];
             let last = one_block(clients, &server, idle, *work, (block, options.transactions)).await?;
             // The first block warms up.
@@ -96,22 +122,14 @@ pub async fn run(options: &Options) -> Outcome<()> {
                 blocks.push(last);
             }
         }
-        eprintln!("block {block} of {}, load average {}", options.blocks, report::load_average());
-    }
-    let facts = ownership_report::Facts {
-        server: format!("PostgreSQL {}", cluster.state()?.servers.postgres_version),
-        settings,
-        idle,
-        blocks: options.blocks,
-        transactions: options.transactions,
-    };
-    let text = ownership_report::text(&facts, &found);
-    println!("{text}");
-    if let Some(path) = &options.write {
-        report::write(path, ownership_report::COMMAND, &text)?;
+        eprintln!(
+            "{replicas} replicas, block {block} of {}, load average {}",
+            options.blocks,
+            report::load_average()
+        );
     }
     cluster.stop().await?;
-    Ok(())
+    Ok(found)
 }
 
 /// Makes the tables; the settings that decide how durable a commit is, by the server's own word.
@@ -162,27 +180,29 @@ async fn one_block(
     (block, transactions): (usize, usize),
 ) -> Outcome<Block> {
     let mut done = Block::default();
-    let first = block % 2 == 1;
-    for gate in [first, !first, !first, first] {
+    let mut order = Guard::ALL;
+    if block % 2 == 1 {
+        order.reverse();
+    }
+    for guard in order.into_iter().chain(order.into_iter().rev()) {
         let (before, started) = (server.cpu_us(), Instant::now());
         let share = transactions / clients.len();
-        futures::future::try_join_all(clients.iter_mut().map(|client| client.work(work, gate, share))).await?;
+        futures::future::try_join_all(clients.iter_mut().map(|client| client.work(work, guard, share))).await?;
         let seconds = started.elapsed().as_secs_f64();
-        let cpu_us = server.cpu_us() - before - idle * seconds;
-        let cost = if gate { &mut done.gated } else { &mut done.bare };
+        let cost = &mut done[guard as usize];
         cost.seconds += seconds;
-        cost.cpu_us += cpu_us;
+        cost.cpu_us += server.cpu_us() - before - idle * seconds;
     }
     Ok(done)
 }
 
 impl Client {
-    async fn work(&mut self, work: Work, gate: bool, count: usize) -> Outcome<()> {
+    async fn work(&mut self, work: Work, guard: Guard, count: usize) -> Outcome<()> {
         for _ in 0..count {
             let count = self.items.len();
             let item = &mut self.items[self.next % count];
             self.next += 1;
-            carry_out(&mut self.conn, work, gate, item).await?;
+            carry_out(&mut self.conn, work, guard, item).await?;
         }
         Ok(())
     }

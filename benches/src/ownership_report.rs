@@ -3,8 +3,9 @@ use std::fmt::Write;
 
 use benches::stats::{self, Estimate, median};
 
-use crate::ownership::{Block, Cost, Series};
+use crate::ownership::{Block, Series};
 use crate::report::{load_average, made_by};
+use crate::statements::Guard;
 
 /// What writes this section.
 pub const COMMAND: &str = "make figures-ownership";
@@ -17,8 +18,8 @@ const ROUNDS: f64 = 2.0;
 pub struct Facts {
     pub server: String,
     pub settings: String,
-    /// µs of CPU a second while nobody asks.
-    pub idle: f64,
+    /// µs of CPU a second while nobody asks, of each cluster.
+    pub idle: Vec<f64>,
     pub blocks: usize,
     pub transactions: usize,
 }
@@ -26,7 +27,7 @@ pub struct Facts {
 /// The whole section.
 pub fn text(facts: &Facts, found: &[Series]) -> String {
     let mut text = format!(
-        "{} One primary without replicas, {}. {} blocks of rounds A B B A, {} transactions a round. Load average afterwards \
+        "{} One primary, {}. {} blocks of rounds A B C C B A, {} transactions a round. Load average afterwards \
          {}.\n\n",
         made_by(COMMAND, &facts.server),
         facts.settings,
@@ -34,45 +35,53 @@ pub fn text(facts: &Facts, found: &[Series]) -> String {
         facts.transactions,
         load_average()
     );
-    text += "| | connections | transactions a second without | with | ms each without | throughput lost, % (95 %) | ≤ 3 % \
-             | server's CPU each without, µs | with | more a row, µs (95 %) |\n\
-             |---|--:|--:|--:|--:|--:|---|--:|--:|--:|\n";
+    text += "| | replicas | connections | transactions a second, bare | with gate and trigger | ms each, bare | throughput \
+             lost, % (95 %) | ≤ 3 % | server's CPU each, bare, µs | with the gate | with both | more a row for the gate, µs \
+             (95 %) | for both |\n|---|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|\n";
     for series in found {
         text += &row(series, facts.transactions);
     }
+    let idle: Vec<String> = facts.idle.iter().map(|idle| format!("{:.1}", idle / 1000.0)).collect();
     let _ = writeln!(
         text,
-        "\nIdle, taken off above: {:.1} ms of CPU a second. Without: the same statement on a table of the same shape, no \
-         gate in it and no trigger on it.",
-        facts.idle / 1000.0
+        "\nIdle, taken off above: {} ms of CPU a second. Bare: the same statement on a table of the same shape, no gate in it \
+         and no trigger on it. Replicas: none, or asynchronous, or from two on any one of them synchronous; their CPU is not \
+         counted.",
+        idle.join(" and ")
     );
     text
 }
 
 fn row(series: &Series, transactions: usize) -> String {
-    let Series { work, connections, blocks } = series;
+    let Series { work, replicas, connections, blocks } = series;
+    let [bare, gate, both] = Guard::ALL.map(|guard| guard as usize);
     let done = (transactions / connections * connections) as f64 * ROUNDS;
     let middle = |of: &dyn Fn(&Block) -> f64| median(blocks.iter().map(of).collect());
-    let rate = |cost: &Cost| done / cost.seconds;
-    let slower: Vec<f64> = blocks.iter().map(|block| rate(&block.gated) / rate(&block.bare)).collect();
+    let rate = |guard: usize| middle(&|block| done / block[guard].seconds);
+    let cpu = |guard: usize| middle(&|block| block[guard].cpu_us / done);
+    let slower: Vec<f64> = blocks.iter().map(|block| block[bare].seconds / block[both].seconds).collect();
     let lost = stats::ratio(&slower).map(|ratio| Estimate {
         value: (1.0 - ratio.value) * 100.0,
         low: (1.0 - ratio.high) * 100.0,
         high: (1.0 - ratio.low) * 100.0,
     });
-    let more = |block: &Block| (block.gated.cpu_us - block.bare.cpu_us) / done / work.rows();
-    let more: Vec<f64> = blocks.iter().map(more).collect();
-    let bare = middle(&|block| rate(&block.bare));
+    let more = |guard: usize| {
+        let a_row = |block: &Block| (block[guard].cpu_us - block[bare].cpu_us) / done / work.rows();
+        interval(stats::mean(&blocks.iter().map(a_row).collect::<Vec<f64>>()))
+    };
     format!(
-        "| {} | {connections} | {bare:.0} | {:.0} | {:.1} | {} | {} | {:.0} | {:.0} | {} |\n",
+        "| {} | {replicas} | {connections} | {:.0} | {:.0} | {:.1} | {} | {} | {:.0} | {:.0} | {:.0} | {} | {} |\n",
         work.name(),
-        middle(&|block| rate(&block.gated)),
-        *connections as f64 * 1000.0 / bare,
+        rate(bare),
+        rate(both),
+        *connections as f64 * 1000.0 / rate(bare),
         interval(lost),
         lost.map_or("–", |lost| lost.within(f64::NEG_INFINITY, GOAL_PERCENT).word()),
-        middle(&|block| block.bare.cpu_us / done),
-        middle(&|block| block.gated.cpu_us / done),
-        interval(stats::mean(&more)),
+        cpu(bare),
+        cpu(gate),
+        cpu(both),
+        more(gate),
+        more(both),
     )
 }
 

@@ -1,6 +1,5 @@
-//! The statements whose ownership check is measured, each with the gate and without, and the tables they write to.
-//!
-//! The tables have the shape of the real ones, indexes included; one of each pair is protected by the trigger.
+//! The statements whose ownership check is measured, with and without it, and the tables they write to: three of each
+//! shape, which is that of the real ones, indexes included.
 use shard_router::{Ownership, gated};
 use sqlx::postgres::types::PgInterval;
 use sqlx::types::Uuid;
@@ -13,11 +12,13 @@ pub const TABLES: &str = "
     CREATE SCHEMA bench;
     CREATE TABLE bench.account (LIKE shard.users INCLUDING ALL);
     CREATE TABLE bench.address (LIKE shard.user_identifiers INCLUDING ALL);
-    CREATE TABLE bench.gated_session (LIKE shard.sessions INCLUDING ALL) WITH (fillfactor = 80);
-    CREATE TABLE bench.gated_outbox (LIKE shard.outbox INCLUDING ALL);
     CREATE TABLE bench.bare_session (LIKE shard.sessions INCLUDING ALL) WITH (fillfactor = 80);
+    CREATE TABLE bench.gated_session (LIKE shard.sessions INCLUDING ALL) WITH (fillfactor = 80);
+    CREATE TABLE bench.owned_session (LIKE shard.sessions INCLUDING ALL) WITH (fillfactor = 80);
     CREATE TABLE bench.bare_outbox (LIKE shard.outbox INCLUDING ALL);
-    SELECT meta.protect('bench.gated_session'), meta.protect('bench.gated_outbox');
+    CREATE TABLE bench.gated_outbox (LIKE shard.outbox INCLUDING ALL);
+    CREATE TABLE bench.owned_outbox (LIKE shard.outbox INCLUDING ALL);
+    SELECT meta.protect('bench.owned_session'), meta.protect('bench.owned_outbox');
     GRANT USAGE ON SCHEMA bench TO tessera_app;
     GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA bench TO tessera_app;
 
@@ -35,7 +36,8 @@ pub const TABLES: &str = "
             repeat('x', 100), now() + interval '30 days', now() + interval '90 days'
         FROM person;
     INSERT INTO bench.gated_session SELECT * FROM bench.bare_session;
-    ANALYZE bench.account, bench.address, bench.gated_session, bench.bare_session;";
+    INSERT INTO bench.owned_session SELECT * FROM bench.bare_session;
+    ANALYZE bench.account, bench.address, bench.bare_session, bench.gated_session, bench.owned_session;";
 
 /// Where the sessions are.
 pub const ROWS: &str = "SELECT bucket, session_id, user_id, seed_hash FROM bench.bare_session ORDER BY bucket";
@@ -90,16 +92,50 @@ macro_rules! note {
     };
 }
 
-const GATED_ROTATE: &str = gated!(
-    rotate!("gated_session", "o, ", "o.state = 'A' AND ");
-    "w.session_id, w.user_id, w.tenant_id, w.client_id, w.amr, w.auth_time, w.version, w.expires_at, w.generation,
-     w.refresh_kid, w.name, w.created_at, w.sealed, w.verified_at"
-);
-const BARE_ROTATE: &str = rotate!("bare_session", "", "");
-const GATED_TOUCH: &str = gated!(touch!("gated_session", "FROM o ", "o.state = 'A' AND "); "w.version");
-const BARE_TOUCH: &str = touch!("bare_session", "", "");
-const GATED_NOTE: &str = gated!(note!("gated_outbox", "FROM o WHERE o.state = 'A'"); "w.outbox_id");
-const BARE_NOTE: &str = note!("bare_outbox", "");
+macro_rules! gated_rotate {
+    ($table:literal) => {
+        gated!(
+            rotate!($table, "o, ", "o.state = 'A' AND ");
+            "w.session_id, w.user_id, w.tenant_id, w.client_id, w.amr, w.auth_time, w.version, w.expires_at, w.generation,
+             w.refresh_kid, w.name, w.created_at, w.sealed, w.verified_at"
+        )
+    };
+}
+
+macro_rules! gated_touch {
+    ($table:literal) => {
+        gated!(touch!($table, "FROM o ", "o.state = 'A' AND "); "w.version")
+    };
+}
+
+macro_rules! gated_note {
+    ($table:literal) => {
+        gated!(note!($table, "FROM o WHERE o.state = 'A'"); "w.outbox_id")
+    };
+}
+
+// In the order of `Guard`.
+const ROTATE: [&str; 3] =
+    [rotate!("bare_session", "", ""), gated_rotate!("gated_session"), gated_rotate!("owned_session")];
+const TOUCH: [&str; 3] =
+    [touch!("bare_session", "", ""), gated_touch!("gated_session"), gated_touch!("owned_session")];
+const NOTE: [&str; 3] = [note!("bare_outbox", ""), gated_note!("gated_outbox"), gated_note!("owned_outbox")];
+
+/// What stands between a statement and somebody else's bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing.
+    Bare,
+    /// The gate in the statement.
+    Gate,
+    /// The gate, and the trigger on each row: what every table of a shard has.
+    GateAndTrigger,
+}
+
+impl Guard {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::Bare, Self::Gate, Self::GateAndTrigger];
+}
 
 /// What is done in one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,13 +167,13 @@ impl Work {
     }
 }
 
-/// A session, and how often it was rotated in the protected table and in the other.
+/// A session, and how often it was rotated in each of the tables.
 pub struct Item {
     bucket: i32,
     session: Uuid,
     user: Uuid,
     seed_hash: Vec<u8>,
-    generation: [i64; 2],
+    generation: [i64; 3],
 }
 
 impl Item {
@@ -148,29 +184,29 @@ impl Item {
             session: row.try_get(1)?,
             user: row.try_get(2)?,
             seed_hash: row.try_get(3)?,
-            generation: [0; 2],
+            generation: [0; 3],
         })
     }
 }
 
-/// One transaction, with the gate and the trigger or without both.
-pub async fn carry_out(conn: &mut PgConnection, work: Work, gate: bool, item: &mut Item) -> Outcome<()> {
+/// One transaction.
+pub async fn carry_out(conn: &mut PgConnection, work: Work, guard: Guard, item: &mut Item) -> Outcome<()> {
     match work {
-        Work::Rotation => rotate(conn, gate, item).await,
+        Work::Rotation => rotate(conn, guard, item).await,
         Work::TwoStatements => {
             let mut tx = conn.begin().await?;
-            let sql = if gate { GATED_TOUCH } else { BARE_TOUCH };
-            written(sqlx::query(sql).bind(item.bucket).bind(item.session).fetch_optional(&mut *tx).await?, gate)?;
-            let sql = if gate { GATED_NOTE } else { BARE_NOTE };
-            written(sqlx::query(sql).bind(item.bucket).bind(item.user).fetch_optional(&mut *tx).await?, gate)?;
+            let touched = sqlx::query(TOUCH[guard as usize]).bind(item.bucket).bind(item.session);
+            written(touched.fetch_optional(&mut *tx).await?, guard)?;
+            let noted = sqlx::query(NOTE[guard as usize]).bind(item.bucket).bind(item.user);
+            written(noted.fetch_optional(&mut *tx).await?, guard)?;
             Ok(tx.commit().await?)
         }
     }
 }
 
-async fn rotate(conn: &mut PgConnection, gate: bool, item: &mut Item) -> Outcome<()> {
-    let generation = &mut item.generation[usize::from(gate)];
-    let query = sqlx::query(if gate { GATED_ROTATE } else { BARE_ROTATE })
+async fn rotate(conn: &mut PgConnection, guard: Guard, item: &mut Item) -> Outcome<()> {
+    let generation = &mut item.generation[guard as usize];
+    let query = sqlx::query(ROTATE[guard as usize])
         .bind(item.bucket)
         .bind(item.session)
         .bind(*generation)
@@ -180,13 +216,14 @@ async fn rotate(conn: &mut PgConnection, gate: bool, item: &mut Item) -> Outcome
         .bind("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
         .bind(PgInterval { months: 0, days: 30, microseconds: 0 })
         .bind(item.seed_hash.as_slice());
-    written(query.fetch_optional(conn).await?, gate)?;
+    written(query.fetch_optional(conn).await?, guard)?;
     *generation += 1;
     Ok(())
 }
 
 /// The row must have been written: a statement that finds nothing would be measured as a cheap one.
-fn written(row: Option<sqlx::postgres::PgRow>, gate: bool) -> Outcome<()> {
+fn written(row: Option<sqlx::postgres::PgRow>, guard: Guard) -> Outcome<()> {
+    let gate = guard != Guard::Bare;
     if gate && Ownership::from_row(row.as_ref())? != Ownership::Active {
         return Err("the shard says that it does not own the bucket".into());
     }
