@@ -1,12 +1,12 @@
 //! A cluster under measurement: its clients, and what its processes have used so far.
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use devcluster::{Cluster, ClusterSpec};
 
 use crate::Outcome;
-use crate::calls::{Call, Item};
+use crate::calls::{Call, Item, Needs};
 use crate::client::Client;
 use crate::meter::{self, Group};
 
@@ -18,14 +18,16 @@ pub const SETTLE: Duration = Duration::from_secs(13);
 /// µs of CPU: node 1, PostgreSQL, Redis, and node 2 without its hashes.
 pub type Used = [f64; 4];
 
-/// In which order requests come to what was prepared for them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// One after the other, over and over.
-    Mixed,
-    /// All requests of one before those of the next: of [`Bench::by_bucket`], shard after shard.
-    InTurn,
+/// What some requests took, together with what goes on anyhow.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Taken {
+    pub used: Used,
+    pub spent: Duration,
+    pub good: usize,
 }
+
+/// One in so many requests of a part warms up what was not asked for a while.
+const WARM_UP: usize = 4;
 
 /// Node 1 is the one that is measured; node 2 has a cheap hash, makes what requests need, and is measured where hashes
 /// are computed.
@@ -101,25 +103,16 @@ impl Bench {
         dealt
     }
 
-    /// Makes the requests, all clients at once; the good answers, which must be nearly all.
-    pub async fn drive(
-        &self,
-        call: Call,
-        requests: usize,
-        items: &mut [Vec<Item>],
-        order: Order,
-    ) -> Outcome<usize> {
+    /// Makes the requests, all clients at once, each with its items over and over; the good answers, which must be nearly
+    /// all.
+    pub async fn drive(&self, call: Call, requests: usize, items: &mut [&mut [Item]]) -> Outcome<usize> {
         let share = requests / self.clients.len();
         let node = &self.nodes[usize::from(call.hashes)];
         let driven = self.clients.iter().zip(items).map(|(client, items)| async move {
             let mut good = 0;
             let count = items.len();
             for number in 0..share {
-                let at = match order {
-                    Order::Mixed => number % count,
-                    Order::InTurn => number * count / share,
-                };
-                good += usize::from(call.run(client, node, &mut items[at]).await?);
+                good += usize::from(call.run(client, node, &mut items[number % count]).await?);
             }
             Outcome::Ok(good)
         });
@@ -129,16 +122,78 @@ impl Bench {
         }
         Ok(good)
     }
+
+    /// The same, measured.
+    pub async fn take(&self, call: Call, requests: usize, items: &mut [&mut [Item]]) -> Outcome<Taken> {
+        let (before, started) = (self.used(), Instant::now());
+        let good = self.drive(call, requests, items).await?;
+        let (spent, after) = (started.elapsed(), self.used());
+        Ok(Taken { used: std::array::from_fn(|at| after[at] - before[at]), spent, good })
+    }
+
+    /// The same in so many parts of the items, one after the other; the first requests of each part are not measured.
+    pub async fn take_parts(
+        &self,
+        call: Call,
+        requests: usize,
+        items: &mut [Vec<Item>],
+        parts: usize,
+    ) -> Outcome<Taken> {
+        let mut sum = Taken::default();
+        for part in 0..parts {
+            let mut cold: Vec<&mut [Item]> = Vec::new();
+            let mut rest: Vec<&mut [Item]> = Vec::new();
+            let mut once = (usize::MAX, usize::MAX);
+            for items in items.iter_mut() {
+                let count = items.len();
+                let items = &mut items[part * count / parts..(part + 1) * count / parts];
+                // What serves many requests warms up itself.
+                let first = if call.needs == Needs::Shared { 0 } else { items.len().div_ceil(WARM_UP) };
+                let (first, items) = items.split_at_mut(first);
+                once = (once.0.min(first.len()), once.1.min(items.len()));
+                cold.push(first);
+                rest.push(items);
+            }
+            if once.1 == 0 {
+                continue;
+            }
+            let clients = self.clients.len();
+            if call.needs == Needs::Shared {
+                let share = requests / parts;
+                self.drive(call, share / WARM_UP, &mut rest).await?;
+                sum.add(self.take(call, (share - share / WARM_UP) / clients * clients, &mut rest).await?);
+            } else {
+                self.drive(call, once.0 * clients, &mut cold).await?;
+                sum.add(self.take(call, once.1 * clients, &mut rest).await?);
+            }
+        }
+        Ok(sum)
+    }
+}
+
+impl Taken {
+    pub fn add(&mut self, other: Self) {
+        for (sum, used) in self.used.iter_mut().zip(other.used) {
+            *sum += used;
+        }
+        self.spent += other.spent;
+        self.good += other.good;
+    }
+
+    /// Less what would have been used anyhow; `idle` is a second's.
+    pub fn beyond(&self, idle: Used) -> Used {
+        std::array::from_fn(|at| self.used[at] - idle[at] * self.spent.as_secs_f64())
+    }
+}
+
+/// All of every client's items.
+pub fn whole(items: &mut [Vec<Item>]) -> Vec<&mut [Item]> {
+    items.iter_mut().map(Vec::as_mut_slice).collect()
 }
 
 /// What a call used of node, PostgreSQL and Redis, of what all used: where it hashes, node 2 answered.
 pub fn of_call(call: Call, used: Used) -> [f64; 3] {
     [used[if call.hashes { 3 } else { 0 }], used[1], used[2]]
-}
-
-/// What was used between two moments, less what would have been used anyhow; `idle` is a second's.
-pub fn beyond_idle(before: Used, after: Used, idle: Used, spent: Duration) -> Used {
-    std::array::from_fn(|at| after[at] - before[at] - idle[at] * spent.as_secs_f64())
 }
 
 /// One connection each.

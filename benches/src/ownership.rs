@@ -187,7 +187,8 @@ async fn one_block(
     for guard in order.into_iter().chain(order.into_iter().rev()) {
         let (before, started) = (server.cpu_us(), Instant::now());
         let share = transactions / clients.len();
-        futures::future::try_join_all(clients.iter_mut().map(|client| client.work(work, guard, share))).await?;
+        futures::future::try_join_all(clients.iter_mut().map(|client| client.work(work, guard, share)))
+            .await?;
         let seconds = started.elapsed().as_secs_f64();
         let cost = &mut done[guard as usize];
         cost.seconds += seconds;

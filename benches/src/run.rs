@@ -1,13 +1,13 @@
 //! The measuring: rounds over a few connections, medians, the idle draw taken off.
 use std::collections::BTreeSet;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use benches::stats::median;
 use devcluster::Cluster;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::bench::{self, Bench, CLIENTS, Order, SETTLE, Used, beyond_idle, clients, of_call};
+use crate::bench::{self, Bench, CLIENTS, SETTLE, Used, clients, of_call, whole};
 use crate::calls::{CALLS, Call};
 use crate::meter::{Group, Wal, resident_mib};
 use crate::report::{self, Row};
@@ -124,14 +124,12 @@ impl Figures {
             let most = if round == 0 { options.requests / 4 } else { options.requests };
             let requests = call.requests(most) / CLIENTS * CLIENTS;
             let mut items = self.bench.prepare(call, requests).await?;
-            let (wal, before, started) = (self.wal.bytes().await?, self.bench.used(), Instant::now());
-            let good = self.bench.drive(call, requests, &mut items, Order::Mixed).await?;
-            let spent = started.elapsed();
-            let (after, wal_after) = (self.bench.used(), self.wal.bytes().await?);
-            let [node, postgres, redis] = of_call(call, beyond_idle(before, after, self.idle, spent));
+            let wal = self.wal.bytes().await?;
+            let taken = self.bench.take(call, requests, &mut whole(&mut items)).await?;
+            let written = self.wal.bytes().await? - wal;
+            let [node, postgres, redis] = of_call(call, taken.beyond(self.idle));
             if round > 0 {
-                let answers = good as f64;
-                let written = wal_after - wal;
+                let answers = taken.good as f64;
                 rounds.push([node / answers, postgres / answers, redis / answers, written / answers]);
             }
         }

@@ -6,7 +6,8 @@
 //!
 //! Sixteen servers on one machine take turns in its caches, which sixteen machines would not, and commits that come at the
 //! same time share a sync on one server and not on sixteen. So each call comes in two orders: to users of all shards
-//! mixed, and shard after shard, where the server that is asked is as busy as the only one of the other cluster.
+//! mixed, and shard after shard (by bucket, in as many parts as there are shards, each warmed up), where the server that
+//! is asked is as busy as the only one of the other cluster.
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use benches::stats::median;
 use devcluster::Cluster;
 
 use crate::Outcome;
-use crate::bench::{self, Bench, CLIENTS, Order, SETTLE, Used, beyond_idle, of_call};
+use crate::bench::{self, Bench, CLIENTS, SETTLE, Taken, Used, of_call, whole};
 use crate::calls::{CALLS, Call, Item, Needs};
 use crate::report;
 use crate::shards_report;
@@ -59,15 +60,19 @@ pub struct Arm {
     pub idle: [Used; 2],
 }
 
-/// What one round used in all: µs of node, PostgreSQL and Redis, and for how long.
+/// In which order requests come to the users of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    Mixed,
+    InTurn,
+}
+
 struct Round {
     call: usize,
     order: Order,
     arm: usize,
     block: usize,
-    used: Used,
-    spent: Duration,
-    good: usize,
+    taken: Taken,
 }
 
 /// µs an answer of node, PostgreSQL and Redis, by block.
@@ -110,7 +115,7 @@ pub async fn run(options: &Options) -> Outcome<()> {
         blocks: options.blocks,
         requests: options.requests,
         clients: CLIENTS,
-        rounds_s: median(rounds.iter().map(|round| round.spent.as_secs_f64()).collect()),
+        rounds_s: median(rounds.iter().map(|round| round.taken.spent.as_secs_f64()).collect()),
     };
     let text = shards_report::text(&facts, &arms, &costs);
     println!("{text}");
@@ -154,6 +159,7 @@ async fn one_block(arms: &[Arm], calls: &[Call], block: usize, most: usize) -> O
         order.reverse();
     }
     order.extend(order.clone().into_iter().rev());
+    let parts = arms.iter().map(|arm| usize::from(arm.shards)).max().unwrap_or(1);
     let mut rounds = Vec::new();
     for (number, call) in calls.iter().enumerate() {
         let requests = call.requests(most) / CLIENTS * CLIENTS;
@@ -167,11 +173,11 @@ async fn one_block(arms: &[Arm], calls: &[Call], block: usize, most: usize) -> O
                 own = own.map(|items| bench.by_bucket(items));
             }
             let items: &mut [Vec<Item>] = own.as_mut().unwrap_or(&mut sessions[arm]);
-            let (before, started) = (bench.used(), Instant::now());
-            let good = bench.drive(*call, requests, items, kind).await?;
-            let (spent, after) = (started.elapsed(), bench.used());
-            let used = beyond_idle(before, after, Used::default(), spent);
-            rounds.push(Round { call: number, order: kind, arm, block, used, spent, good });
+            let taken = match kind {
+                Order::Mixed => bench.take(*call, requests, &mut whole(items)).await?,
+                Order::InTurn => bench.take_parts(*call, requests, items, parts).await?,
+            };
+            rounds.push(Round { call: number, order: kind, arm, block, taken });
         }
     }
     Ok(rounds)
@@ -191,17 +197,10 @@ fn costs(arms: &[Arm], calls: &[Call], rounds: &[Round], blocks: usize) -> Vec<C
     let of_block = |call: usize, order: Order, arm: usize, block: usize| {
         let idle = &arms[arm].idle;
         let idle: Used = std::array::from_fn(|at| f64::midpoint(idle[0][at], idle[1][at]));
-        let mut sum = [0.0; 3];
-        let mut good = 0;
+        let mut sum = Taken::default();
         let wanted = |r: &&Round| (r.call, r.order, r.arm, r.block) == (call, order, arm, block);
-        for round in rounds.iter().filter(wanted) {
-            let net = beyond_idle(Used::default(), round.used, idle, round.spent);
-            for (sum, net) in sum.iter_mut().zip(of_call(calls[call], net)) {
-                *sum += net;
-            }
-            good += round.good;
-        }
-        sum.map(|sum| sum / good as f64)
+        rounds.iter().filter(wanted).for_each(|round| sum.add(round.taken));
+        of_call(calls[call], sum.beyond(idle)).map(|used| used / sum.good as f64)
     };
     let cost = |call: usize, order: Order| {
         let of_arm = |arm| (1..=blocks).map(|block| of_block(call, order, arm, block)).collect();

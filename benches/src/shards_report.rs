@@ -3,9 +3,8 @@ use std::fmt::Write;
 
 use benches::stats::{self, Estimate, median};
 
-use crate::bench::Order;
 use crate::report::{load_average, made_by, ticked};
-use crate::shards::{Arm, Cost};
+use crate::shards::{Arm, Cost, Order};
 
 /// What writes this section.
 pub const COMMAND: &str = "make figures-shards";
@@ -71,7 +70,8 @@ fn row(cost: &Cost, at: usize, shards: u16) -> String {
         Order::Mixed => "mixed",
         Order::InTurn => "in turn",
     };
-    let start = format!("| {}{beside} | {order} | {shards} | {node} | {postgres} | {redis} |", ticked(call.name));
+    let start =
+        format!("| {}{beside} | {order} | {shards} | {node} | {postgres} | {redis} |", ticked(call.name));
     if at == 0 {
         return format!("{start} | | | |\n");
     }

@@ -40,7 +40,8 @@ pub const TABLES: &str = "
     ANALYZE bench.account, bench.address, bench.bare_session, bench.gated_session, bench.owned_session;";
 
 /// Where the sessions are.
-pub const ROWS: &str = "SELECT bucket, session_id, user_id, seed_hash FROM bench.bare_session ORDER BY bucket";
+pub const ROWS: &str =
+    "SELECT bucket, session_id, user_id, seed_hash FROM bench.bare_session ORDER BY bucket";
 
 macro_rules! rotate {
     ($table:literal, $from:literal, $gate:literal) => {

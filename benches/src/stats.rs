@@ -129,7 +129,9 @@ mod tests {
     fn a_known_mean() {
         // 1, 2, 3: standard error 1/√3, t of two degrees of freedom.
         let found = mean(&[1.0, 2.0, 3.0]).unwrap();
-        assert!((found.value - 2.0).abs() < 1e-9 && (found.high - 2.0 - 4.302_65 / 3_f64.sqrt()).abs() < 1e-6);
+        assert!(
+            (found.value - 2.0).abs() < 1e-9 && (found.high - 2.0 - 4.302_65 / 3_f64.sqrt()).abs() < 1e-6
+        );
         assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
     }
 

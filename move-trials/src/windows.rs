@@ -142,7 +142,8 @@ pub async fn run(options: &Options, field: Field) -> Result<bool, Problem> {
         let stage = Arc::new(Stage::start(spec, BUCKETS, options.rows).await?);
         let history = Arc::new(History::new(BUCKETS, options.rows));
         let routers = vec![stage.router("fresh", false).await?, stage.router("stale", true).await?];
-        let load = Load::start(routers, Arc::clone(&history), BUCKETS, options.rows, (field.rate, done as u64 + 1));
+        let load =
+            Load::start(routers, Arc::clone(&history), BUCKETS, options.rows, (field.rate, done as u64 + 1));
         while load.count() < WARM_UP {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -291,7 +292,8 @@ mod tests {
 
     #[test]
     fn gaps_and_slow_operations_are_those_that_touch_the_window() {
-        let operations = [(at(0), at(5)), (at(10), at(12)), (at(20), at(90)), (at(95), at(97)), (at(200), at(400))];
+        let operations =
+            [(at(0), at(5)), (at(10), at(12)), (at(20), at(90)), (at(95), at(97)), (at(200), at(400))];
         assert_eq!(gap(&operations, (at(30), at(80))), at(78));
         assert_eq!(slowest(&operations, (at(30), at(80))), at(70));
         assert_eq!(slowest(&operations, (at(6), at(9))), Duration::ZERO);

@@ -62,7 +62,8 @@ fn goals(kind: (u16, bool), windows: &[&Window]) -> String {
     let goal = if kind.0 < SYNCHRONOUS_FROM { GOAL } else { GOAL_SYNCHRONOUS };
     let met = |of: fn(&Window) -> f64, goal| if quantile(windows, 0.99, of) <= goal { "yes" } else { "no" };
     let loads = windows.iter().map(|window| window.load_average);
-    let (least, most) = loads.fold((f64::MAX, 0.0_f64), |(least, most), load| (least.min(load), most.max(load)));
+    let (least, most) =
+        loads.fold((f64::MAX, 0.0_f64), |(least, most), load| (least.min(load), most.max(load)));
     let rows: BTreeSet<i64> = windows.iter().map(|window| window.rows).collect();
     format!(
         "| {} | {} | {} | {} | {goal:.0} | {} | {} | {} | {least:.1}–{most:.1} |\n",
@@ -96,7 +97,11 @@ fn named((count, back): (u16, bool)) -> String {
 }
 
 fn replicas(count: u16) -> String {
-    if count < SYNCHRONOUS_FROM { format!("{count}, asynchronous") } else { format!("{count}, any 1 synchronous") }
+    if count < SYNCHRONOUS_FROM {
+        format!("{count}, asynchronous")
+    } else {
+        format!("{count}, any 1 synchronous")
+    }
 }
 
 fn way(back: bool) -> &'static str {
@@ -142,7 +147,8 @@ mod tests {
 
     #[test]
     fn quantiles_are_values_that_were_seen() {
-        let windows: Vec<Window> = (1..=40).map(|n| Window { window: f64::from(n), ..Window::default() }).collect();
+        let windows: Vec<Window> =
+            (1..=40).map(|n| Window { window: f64::from(n), ..Window::default() }).collect();
         let windows: Vec<&Window> = windows.iter().collect();
         assert_eq!(three(&windows, |window| window.window), "20 / 40 / 40");
         assert_eq!(three(&[], |window| window.window), "0 / 0 / 0");
