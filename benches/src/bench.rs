@@ -117,6 +117,7 @@ impl Bench {
             Outcome::Ok(good)
         });
         let good: usize = futures::future::try_join_all(driven).await?.into_iter().sum();
+        let requests = share * self.clients.len();
         if good * 1000 < requests * 999 {
             return Err(format!("{}: {good} good answers of {requests}", call.name).into());
         }
@@ -159,9 +160,9 @@ impl Bench {
             }
             let clients = self.clients.len();
             if call.needs == Needs::Shared {
-                let share = requests / parts;
-                self.drive(call, share / WARM_UP, &mut rest).await?;
-                sum.add(self.take(call, (share - share / WARM_UP) / clients * clients, &mut rest).await?);
+                let cold = requests / parts / WARM_UP;
+                self.drive(call, cold, &mut rest).await?;
+                sum.add(self.take(call, requests / parts - cold, &mut rest).await?);
             } else {
                 self.drive(call, once.0 * clients, &mut cold).await?;
                 sum.add(self.take(call, once.1 * clients, &mut rest).await?);

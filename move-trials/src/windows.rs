@@ -24,13 +24,13 @@ const BORDER: i32 = 8192;
 const BUCKETS: std::ops::Range<i32> = BORDER - WIDTH..BORDER + WIDTH;
 const WARM_UP: usize = 200;
 /// Between the way there and the way back, and after it: so that what one window delays is not the other's.
-const CALM: Duration = Duration::from_millis(700);
+const CALM: Duration = Duration::from_millis(400);
 
 /// What to measure.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Moves there and back, in all, with this number of replicas.
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 50)]
     pub moves: usize,
     /// Rows in each bucket when the load begins.
     #[arg(long, default_value_t = 200)]

@@ -36,7 +36,11 @@ pub(crate) fn text(windows: &[Window], rate: f64) -> String {
     text += "| replicas | way | windows | window | p99 goal | met | pin p99 ≤ 10 | rows | load average |\n\
              |---|---|--:|--:|--:|---|---|--:|--:|\n";
     for kind in &kinds {
-        text += &goals(*kind, &of(*kind));
+        text += &goals(kind.0, way(kind.1), &of(*kind));
+        if kind.1 {
+            let both: Vec<&Window> = windows.iter().filter(|window| window.replicas == kind.0).collect();
+            text += &goals(kind.0, "both", &both);
+        }
     }
     text += "\n| parts of it, p50 / p99 / max |";
     for (phase, _) in PHASES {
@@ -58,8 +62,8 @@ pub(crate) fn text(windows: &[Window], rate: f64) -> String {
     text
 }
 
-fn goals(kind: (u16, bool), windows: &[&Window]) -> String {
-    let goal = if kind.0 < SYNCHRONOUS_FROM { GOAL } else { GOAL_SYNCHRONOUS };
+fn goals(count: u16, way: &str, windows: &[&Window]) -> String {
+    let goal = if count < SYNCHRONOUS_FROM { GOAL } else { GOAL_SYNCHRONOUS };
     let met = |of: fn(&Window) -> f64, goal| if quantile(windows, 0.99, of) <= goal { "yes" } else { "no" };
     let loads = windows.iter().map(|window| window.load_average);
     let (least, most) =
@@ -67,8 +71,8 @@ fn goals(kind: (u16, bool), windows: &[&Window]) -> String {
     let rows: BTreeSet<i64> = windows.iter().map(|window| window.rows).collect();
     format!(
         "| {} | {} | {} | {} | {goal:.0} | {} | {} | {} | {least:.1}–{most:.1} |\n",
-        replicas(kind.0),
-        way(kind.1),
+        replicas(count),
+        way,
         windows.len(),
         three(windows, |window| window.window),
         met(|window| window.window, goal),
