@@ -10,8 +10,6 @@ use crate::calls::{Call, Item, Needs};
 use crate::client::Client;
 use crate::meter::{self, Group};
 
-/// Connections to a node.
-pub const CLIENTS: usize = 4;
 /// A fresh node believes no copy in Redis for 5 s, and keeps the threads of its start for 10 s.
 pub const SETTLE: Duration = Duration::from_secs(13);
 
@@ -67,14 +65,14 @@ fn roots(cluster: &Cluster, wanted: impl Fn(&str) -> bool) -> Outcome<BTreeSet<i
 impl Bench {
     /// Of a cluster that has run for [`SETTLE`]: when the start's own blocking work has ended, what remains are the
     /// runtime's workers.
-    pub fn open(cluster: &Cluster) -> Outcome<Self> {
+    pub fn open(cluster: &Cluster, count: usize) -> Outcome<Self> {
         let groups = [
             group(cluster, |name| name == "node-1")?,
             group(cluster, is_primary)?,
             group(cluster, |name| name.starts_with("redis-"))?,
         ];
         let nodes = [cluster.node_url(1)?, cluster.node_url(2)?];
-        let clients = clients(&nodes[1])?;
+        let clients = clients(&nodes[1], count)?;
         let cheap_node = Group::of_present_threads(roots(cluster, |name| name == "node-2")?);
         Ok(Self { clients, nodes, groups, cheap_node })
     }
@@ -88,14 +86,16 @@ impl Bench {
 
     /// Everything that `requests` of a call need, by client.
     pub async fn prepare(&self, call: Call, requests: usize) -> Outcome<Vec<Vec<Item>>> {
-        let share = requests / CLIENTS;
+        let share = requests / self.clients.len();
         futures::future::try_join_all(self.clients.iter().map(|client| call.prepare(client, share))).await
     }
 
-    /// The same items, dealt anew so that all clients are at the same buckets at the same time.
-    pub fn by_bucket(&self, items: Vec<Vec<Item>>) -> Vec<Vec<Item>> {
+    /// The same items, dealt anew so that all clients are at the same buckets at the same time; or `scattered`, so that
+    /// neighbours lie far apart.
+    pub fn by_bucket(&self, items: Vec<Vec<Item>>, scattered: bool) -> Vec<Vec<Item>> {
         let mut all: Vec<Item> = items.into_iter().flatten().collect();
-        all.sort_by_key(|item| item.bucket);
+        let place = |item: &Item| item.bucket.map_or(0, u16::from);
+        all.sort_by_key(|item| if scattered { place(item).reverse_bits() } else { place(item) });
         let mut dealt = vec![Vec::new(); self.clients.len()];
         for (number, item) in all.into_iter().enumerate() {
             dealt[number % self.clients.len()].push(item);
@@ -198,8 +198,8 @@ pub fn of_call(call: Call, used: Used) -> [f64; 3] {
 }
 
 /// One connection each.
-pub fn clients(cheap: &str) -> Outcome<Vec<Client>> {
-    (0..CLIENTS).map(|_| Client::new(cheap)).collect()
+pub fn clients(cheap: &str, count: usize) -> Outcome<Vec<Client>> {
+    (0..count).map(|_| Client::new(cheap)).collect()
 }
 
 /// A second's use of clusters that nobody asks, all at once.

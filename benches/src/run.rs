@@ -7,7 +7,7 @@ use benches::stats::median;
 use devcluster::Cluster;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::bench::{self, Bench, CLIENTS, SETTLE, Used, clients, of_call, whole};
+use crate::bench::{self, Bench, SETTLE, Used, clients, of_call, whole};
 use crate::calls::{CALLS, Call};
 use crate::meter::{Group, Wal, resident_mib};
 use crate::report::{self, Row};
@@ -15,6 +15,8 @@ use crate::{Options, Outcome};
 
 /// What writes this section.
 pub const COMMAND: &str = "make figures";
+/// Connections to the node.
+const CLIENTS: usize = 4;
 const SHARDS: u16 = 3;
 const IDLE: Duration = Duration::from_secs(10);
 /// PostgreSQL's backends report their statistics at the latest after so long a rest.
@@ -79,7 +81,7 @@ async fn floors(options: &Options) -> Outcome<Vec<Row>> {
     let address = BufReader::new(stdout).lines().next_line().await?.ok_or("the floor did not start")?;
     let pid = process.id().and_then(|pid| i32::try_from(pid).ok()).ok_or("the floor ended")?;
     let group = Group::of(BTreeSet::from([pid]));
-    let clients = clients("")?;
+    let clients = clients("", CLIENTS)?;
     let mut rows = Vec::new();
     for (name, path) in [("bare axum handler", "/bare"), ("the same, signing a token", "/sign")] {
         let url = format!("http://{address}{path}");
@@ -111,7 +113,7 @@ impl Figures {
         let urls =
             (1..=SHARDS).map(|shard| cluster.shard_primary_dsn(shard)).collect::<Result<Vec<_>, _>>()?;
         tokio::time::sleep(SETTLE).await;
-        let bench = Bench::open(cluster)?;
+        let bench = Bench::open(cluster, CLIENTS)?;
         let idle = bench::idle(&[&bench], IDLE).await[0];
         Ok(Self { bench, wal: Wal::open(&urls).await?, idle })
     }

@@ -15,12 +15,14 @@ use benches::stats::median;
 use devcluster::Cluster;
 
 use crate::Outcome;
-use crate::bench::{self, Bench, CLIENTS, SETTLE, Taken, Used, of_call, whole};
+use crate::bench::{self, Bench, SETTLE, Taken, Used, of_call, whole};
 use crate::calls::{CALLS, Call, Item, Needs};
 use crate::report;
 use crate::shards_report;
 
 const IDLE: Duration = Duration::from_secs(20);
+/// Users whose sessions the calls of a block share: some on every shard.
+const USERS: usize = 64;
 /// What every client asks.
 const NAMES: [&str; 4] = [
     "POST /auth/v1/refresh",
@@ -46,6 +48,10 @@ pub struct Options {
     /// Blocks of rounds: each asks every cluster twice, A B B A
     #[arg(long, default_value_t = 8)]
     blocks: usize,
+    /// Connections to each node. With one no two requests meet: each server has one connection, warm, and no two commits
+    /// share a sync. With more, sixteen pools fill slowly, and every new connection costs what thirty requests do
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
     /// Requests a round; a tenth of logins
     #[arg(long, default_value_t = 2000)]
     requests: usize,
@@ -89,8 +95,8 @@ const ORDERS: [Order; 2] = [Order::Mixed, Order::InTurn];
 
 /// Measures and reports.
 pub async fn run(options: &Options) -> Outcome<()> {
-    if options.shards.len() < 2 || options.blocks < 2 {
-        return Err("it takes two numbers of shards and two blocks to compare".into());
+    if options.shards.len() < 2 || options.blocks < 2 || options.connections < 1 {
+        return Err("it takes two numbers of shards, two blocks and a connection".into());
     }
     let calls: Vec<Call> =
         NAMES.iter().filter_map(|name| CALLS.into_iter().find(|call| call.name == *name)).collect();
@@ -114,7 +120,7 @@ pub async fn run(options: &Options) -> Outcome<()> {
         replicas: REPLICAS,
         blocks: options.blocks,
         requests: options.requests,
-        clients: CLIENTS,
+        clients: options.connections,
         rounds_s: median(rounds.iter().map(|round| round.taken.spent.as_secs_f64()).collect()),
     };
     let text = shards_report::text(&facts, &arms, &costs);
@@ -139,7 +145,12 @@ async fn start(options: &Options) -> Outcome<Vec<Arm>> {
     }
     tokio::time::sleep(SETTLE).await;
     let arm = |(shards, cluster)| {
-        Ok(Arm { shards, bench: Bench::open(&cluster)?, cluster, idle: [Used::default(); 2] })
+        Ok(Arm {
+            shards,
+            bench: Bench::open(&cluster, options.connections)?,
+            cluster,
+            idle: [Used::default(); 2],
+        })
     };
     clusters.into_iter().map(arm).collect()
 }
@@ -162,22 +173,22 @@ async fn one_block(arms: &[Arm], calls: &[Call], block: usize, most: usize) -> O
     let parts = arms.iter().map(|arm| usize::from(arm.shards)).max().unwrap_or(1);
     let mut rounds = Vec::new();
     for (number, call) in calls.iter().enumerate() {
-        let requests = call.requests(most) / CLIENTS * CLIENTS;
+        let requests = call.requests(most);
         for (kind, arm) in ORDERS.into_iter().flat_map(|kind| order.iter().map(move |arm| (kind, *arm))) {
             let bench = &arms[arm].bench;
-            let mut own = match call.needs {
-                Needs::Shared => None,
-                _ => Some(bench.prepare(*call, requests).await?),
+            let items = match call.needs {
+                Needs::Shared => std::mem::take(&mut sessions[arm]),
+                _ => bench.prepare(*call, requests).await?,
             };
-            if kind == Order::InTurn {
-                own = own.map(|items| bench.by_bucket(items));
-            }
-            let items: &mut [Vec<Item>] = own.as_mut().unwrap_or(&mut sessions[arm]);
+            let mut items = bench.by_bucket(items, kind == Order::Mixed);
             let taken = match kind {
-                Order::Mixed => bench.take(*call, requests, &mut whole(items)).await?,
-                Order::InTurn => bench.take_parts(*call, requests, items, parts).await?,
+                Order::Mixed => bench.take(*call, requests, &mut whole(&mut items)).await?,
+                Order::InTurn => bench.take_parts(*call, requests, &mut items, parts).await?,
             };
             rounds.push(Round { call: number, order: kind, arm, block, taken });
+            if call.needs == Needs::Shared {
+                sessions[arm] = items;
+            }
         }
     }
     Ok(rounds)
@@ -188,7 +199,11 @@ async fn shared(arms: &[Arm], calls: &[Call], most: usize) -> Outcome<Vec<Vec<Ve
     let call = calls.iter().find(|call| call.needs == Needs::Shared).ok_or("no call has sessions")?;
     let mut sessions = Vec::new();
     for arm in arms {
-        sessions.push(arm.bench.by_bucket(arm.bench.prepare(*call, most).await?));
+        let mut users = Vec::new();
+        while users.iter().map(Vec::len).sum::<usize>() < USERS {
+            users.extend(arm.bench.prepare(*call, most).await?);
+        }
+        sessions.push(users);
     }
     Ok(sessions)
 }

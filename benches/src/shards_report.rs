@@ -29,7 +29,7 @@ pub fn text(facts: &Facts, arms: &[Arm], costs: &[Cost]) -> String {
     let counts: Vec<String> = arms.iter().map(|arm| arm.shards.to_string()).collect();
     let mut text = format!(
         "{} {} replicas a shard. Clusters of {} shards side by side; {} blocks of rounds A B B A, {} requests a round (a \
-         tenth of logins) over {} connections, {:.1} s a round. Load average afterwards {}.\n\n",
+         tenth of logins) over {} connection(s), {:.1} s a round. Load average afterwards {}.\n\n",
         made_by(COMMAND, &facts.servers),
         facts.replicas,
         counts.join(" and "),
