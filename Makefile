@@ -30,12 +30,14 @@ UP_FLAGS := --servers $(SERVERS) --replicas $(REPLICAS) \
 LOAD_FLAGS := --host $(HOST) --time $(TIME) $(if $(filter 1,$(OPEN)),--rate $(RATE),--users $(USERS) \
 	$(if $(JOURNEYS),--journeys $(JOURNEYS))) $(LOAD)
 CLUSTER = $(BIN)/devcluster --dir $(DIR)
+FIGURES = $(TARGET)/release/figures
+FIGURES_FLAGS = --auth-node $(TARGET)/release/auth-node --write docs/figures.md
 TOOLS := .tessera/tools/python/jwt interop/typescript/dist/verify.js .tessera/tools/schemathesis/schemathesis \
 	.tessera/tools/otlp/rotel/rotel-agent .tessera/tools/gateways/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help build up down status demo demo-move add-shard load tools openapi corpus test check tidy doc licences fuzz bench figures \
-	move-trials fmt \
+	figures-ownership figures-shards release-figures move-trials move-windows fmt \
 	kill pause resume start promote logs need-name cluster-tool
 
 help: ## show the targets and variables
@@ -143,9 +145,17 @@ fuzz: ## every fuzz target for TIME seconds, or TARGETS="email bearer" (builds a
 bench: ## criterion over what requests are made of (builds a release)
 	@$(CARGO) bench --locked --package benches
 
-figures: ## server CPU and WAL of every call, on a cluster of its own; writes docs/figures.md (builds a release)
+figures: release-figures ## server CPU and WAL of every call, on a cluster of its own; writes docs/figures.md (builds a release)
+	@$(FIGURES) run $(FIGURES_FLAGS)
+
+figures-ownership: release-figures ## what gate and trigger cost at durable commit; writes docs/figures.md (builds a release)
+	@$(FIGURES) ownership $(FIGURES_FLAGS)
+
+figures-shards: release-figures ## CPU of an answer with 1 and with 16 shards; writes docs/figures.md (builds a release)
+	@$(FIGURES) shards $(FIGURES_FLAGS)
+
+release-figures:
 	@$(CARGO) build --release --locked --package auth-node --package devcluster --package benches
-	@$(TARGET)/release/figures run --auth-node $(TARGET)/release/auth-node --write docs/figures.md
 
 move-trials: ## 200 moves under load, then a death at every step, and failovers; goes on where it was stopped (COUNT=200)
 	@$(CARGO) build --quiet --locked --package move-trials --package devcluster
@@ -153,6 +163,12 @@ move-trials: ## 200 moves under load, then a death at every step, and failovers;
 	@$(BIN)/move-trials --servers $(SERVERS) crashes
 	@$(BIN)/move-trials --servers $(SERVERS) failovers
 	@$(BIN)/move-trials report
+
+move-windows: ## how long moves of 64 buckets hold writes up, without and with synchronous standbys; writes docs/figures.md
+	@$(CARGO) build --quiet --locked --package move-trials --package devcluster
+	@rm -f .tessera/move-windows.jsonl
+	@$(BIN)/move-trials --servers $(SERVERS) --rate 300 --replicas 1 windows
+	@$(BIN)/move-trials --servers $(SERVERS) --rate 300 --replicas 2 windows --write docs/figures.md
 
 fmt: ## format
 	@$(CARGO) fmt --all

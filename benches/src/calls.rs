@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use reqwest::Method;
 use serde_json::json;
+use shard_key::Bucket;
 
 use crate::Outcome;
 use crate::client::{Client, PASSWORD, Session, session};
@@ -76,6 +77,8 @@ pub const CALLS: [Call; 15] = [
 /// What one request works with.
 #[derive(Clone, Default)]
 pub struct Item {
+    /// Where its user lives.
+    pub bucket: Option<Bucket>,
     session: Session,
     other: Session,
 }
@@ -112,7 +115,7 @@ impl Call {
         let mut items = Vec::new();
         for _ in 0..users {
             let email = new_email();
-            client.register(&email).await?;
+            let bucket = Some(client.register(&email).await?);
             let (sessions, others) = match self.needs {
                 Needs::Account => (0, false),
                 Needs::Own if self.verb != Verb::Password => (SESSIONS_A_USER, false),
@@ -120,12 +123,13 @@ impl Call {
                 _ => (1, false),
             };
             if sessions == 0 {
-                items.push(Item { session: Session { email, ..Session::default() }, ..Item::default() });
+                let session = Session { email, ..Session::default() };
+                items.push(Item { bucket, session, ..Item::default() });
                 continue;
             }
             for _ in 0..sessions {
                 let other = if others { client.log_in(&email).await? } else { Session::default() };
-                items.push(Item { session: client.log_in(&email).await?, other });
+                items.push(Item { bucket, session: client.log_in(&email).await?, other });
             }
         }
         Ok(items)

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use shard_key::{Bucket, UserId};
 
 use crate::Outcome;
 
@@ -50,11 +51,15 @@ impl Client {
         Ok((status, serde_json::from_slice(&bytes).unwrap_or_default()))
     }
 
-    pub async fn register(&self, email: &str) -> Outcome<()> {
+    /// Makes an account; the bucket that it lives in.
+    pub async fn register(&self, email: &str) -> Outcome<Bucket> {
         let body = json!({ "email": email, "password": PASSWORD });
         let url = format!("{}/auth/v1/register", self.cheap);
         match self.call(Method::POST, &url, None, Some(body)).await? {
-            (201, _) => Ok(()),
+            (201, answer) => {
+                let id = answer.pointer("/user/id").and_then(Value::as_str).unwrap_or_default();
+                Ok(id.parse::<UserId>().map_err(|problem| format!("register: {id:?}: {problem}"))?.bucket())
+            }
             (status, answer) => Err(format!("register: {status} {answer}").into()),
         }
     }

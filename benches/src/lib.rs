@@ -1,4 +1,6 @@
 //! What the benches and the floors share.
+pub mod stats;
+
 use auth_core::crypto::access_token::AccessClaims;
 use shard_key::{Bucket, SessionId, UserId};
 

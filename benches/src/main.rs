@@ -1,13 +1,19 @@
-//! `make figures`: what one good answer of each call costs the server, in CPU and WAL, on a cluster of its own.
+//! `make figures` and its like: what one good answer of each call costs the server, in CPU and WAL, on a cluster of its own.
 //!
 //! Requests per second on a shared machine are noise; the CPU that an answer costs holds still. It is read from the
 //! kernel's accounting of every process, less what the same processes use while nobody asks. Linux only.
+mod bench;
 mod calls;
 mod client;
 mod floor;
 mod meter;
+mod ownership;
+mod ownership_report;
 mod report;
 mod run;
+mod shards;
+mod shards_report;
+mod statements;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,6 +34,10 @@ struct Cli {
 enum Command {
     /// Measure a cluster of this auth-node, and the floors
     Run(Options),
+    /// Measure what the gate in each statement and the trigger on each row cost at durable commit
+    Ownership(ownership::Options),
+    /// Measure whether a request's cost depends on the number of shards
+    Shards(shards::Options),
     /// Serve the floors on a free port, which is printed
     Floor,
 }
@@ -60,6 +70,8 @@ fn main() -> ExitCode {
         runtime.block_on(async {
             match Cli::parse().command {
                 Command::Run(options) => run::run(&options).await,
+                Command::Ownership(options) => ownership::run(&options).await,
+                Command::Shards(options) => shards::run(&options).await,
                 Command::Floor => floor::serve().await,
             }
         })

@@ -29,7 +29,11 @@ impl Group {
     /// CPU time on the processor so far, in microseconds. Threads and processes that ended are forgotten: the servers
     /// keep theirs.
     pub fn cpu_us(&self) -> f64 {
-        let parents = parents();
+        self.cpu_us_among(&parents())
+    }
+
+    /// The same, of processes that were listed for several groups.
+    pub fn cpu_us_among(&self, parents: &Parents) -> f64 {
         let below = |pid: &i32| {
             let mut up = *pid;
             while !self.roots.contains(&up) {
@@ -54,7 +58,10 @@ pub fn resident_mib(pid: i32) -> u64 {
 }
 
 /// Every process and its parent.
-fn parents() -> BTreeMap<i32, i32> {
+pub type Parents = BTreeMap<i32, i32>;
+
+/// As they are now.
+pub fn parents() -> Parents {
     let Ok(folder) = fs::read_dir("/proc") else { return BTreeMap::new() };
     let pids = folder.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid: i32| {

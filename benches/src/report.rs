@@ -27,7 +27,6 @@ pub struct Facts {
     pub clients: usize,
 }
 
-const BEGIN: &str = "<!-- written by `make figures` -->";
 const END: &str = "<!-- until here -->";
 
 /// A line while it runs.
@@ -40,12 +39,10 @@ pub fn progress(row: &Row) {
 pub fn text(facts: &Facts, floors: &[Row], rows: &[Row]) -> String {
     let Facts { idle, rss_mib, .. } = facts;
     let mut text = format!(
-        "`make figures`, {}, on {}; {}. Load average afterwards {}.\n{} requests a round (a tenth where each needs an \
-         account or a session of its own) over {} connections, median of {} rounds.\n\n",
-        today(),
-        machine(),
-        facts.servers,
-        fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next().unwrap_or_default(),
+        "{} Load average afterwards {}.\n{} requests a round (a tenth where each needs an account or a session of its \
+         own) over {} connections, median of {} rounds.\n\n",
+        made_by(crate::run::COMMAND, &facts.servers),
+        load_average(),
         facts.requests,
         facts.clients,
         facts.rounds
@@ -82,17 +79,28 @@ pub fn text(facts: &Facts, floors: &[Row], rows: &[Row]) -> String {
 }
 
 /// The call in code, what is special about it not.
-fn ticked(name: &str) -> String {
+pub fn ticked(name: &str) -> String {
     name.split_once(',').map_or_else(|| format!("`{name}`"), |(call, rest)| format!("`{call}`,{rest}"))
 }
 
-/// Puts the text between the marks of the document.
-pub fn write(path: &Path, text: &str) -> Outcome<()> {
+/// Puts the text between the marks of the document that are this command's.
+pub fn write(path: &Path, command: &str, text: &str) -> Outcome<()> {
+    let begin = format!("<!-- written by `{command}` -->");
     let old = fs::read_to_string(path)?;
-    let (head, rest) = old.split_once(BEGIN).ok_or("the document has no mark where figures begin")?;
+    let (head, rest) = old.split_once(&begin).ok_or(format!("the document has no {begin}"))?;
     let (_, tail) = rest.split_once(END).ok_or("the document has no mark where figures end")?;
-    fs::write(path, format!("{head}{BEGIN}\n{text}{END}{tail}"))?;
+    fs::write(path, format!("{head}{begin}\n{text}{END}{tail}"))?;
     Ok(())
+}
+
+/// Which command, when, on what: the first sentence of a section.
+pub fn made_by(command: &str, servers: &str) -> String {
+    format!("`{command}`, {}, on {}; {servers}.", today(), machine())
+}
+
+/// Processes that ran or waited to, over the last minute.
+pub fn load_average() -> String {
+    fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next().unwrap_or_default().to_owned()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a report carries the date on which it was made")]

@@ -1,35 +1,33 @@
 //! The measuring: rounds over a few connections, medians, the idle draw taken off.
 use std::collections::BTreeSet;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use devcluster::{Cluster, ClusterSpec};
+use benches::stats::median;
+use devcluster::Cluster;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::calls::{CALLS, Call, Item};
-use crate::client::Client;
+use crate::bench::{self, Bench, SETTLE, Used, clients, of_call, whole};
+use crate::calls::{CALLS, Call};
 use crate::meter::{Group, Wal, resident_mib};
 use crate::report::{self, Row};
 use crate::{Options, Outcome};
 
+/// What writes this section.
+pub const COMMAND: &str = "make figures";
+/// Connections to the node.
 const CLIENTS: usize = 4;
 const SHARDS: u16 = 3;
-/// A fresh node believes no copy in Redis for 5 s, and keeps the threads of its start for 10 s.
-const SETTLE: Duration = Duration::from_secs(13);
 const IDLE: Duration = Duration::from_secs(10);
 /// PostgreSQL's backends report their statistics at the latest after so long a rest.
 const STATISTICS: Duration = Duration::from_secs(11);
 const SYNC_REQUESTS: usize = 50;
 
-/// The cluster under measurement. Node 1 is the one; node 2 has a cheap hash and makes what requests need.
-pub struct Bench {
-    clients: Vec<Client>,
-    nodes: [String; 2],
-    groups: [Group; 3],
-    cheap_node: Group,
+struct Figures {
+    bench: Bench,
     wal: Wal,
-    /// µs of CPU a second that each group uses while nobody asks; the cheap node's last.
-    idle: [f64; 4],
+    /// A second's, while nobody asks.
+    idle: Used,
 }
 
 /// Measures and reports.
@@ -37,29 +35,23 @@ pub async fn run(options: &Options) -> Outcome<()> {
     let chosen: Vec<Call> =
         CALLS.into_iter().filter(|call| call.name.contains(options.only.as_str())).collect();
     let floors = if options.only.is_empty() { floors(options).await? } else { Vec::new() };
-    let spec = ClusterSpec::default()
-        .shards(SHARDS)
-        .auth_node(options.auth_node.canonicalize()?)
-        .node_config_of(2, "passwords", "memory_kib", "8192")
-        .node_config_of(2, "passwords", "passes", "1")
-        .node_config("passwords", "wait_ms", "20000");
-    let cluster = spec.start().await?;
+    let cluster = bench::spec(&options.auth_node, SHARDS)?.start().await?;
     let node = cluster.node(1)?.pid.ok_or("node-1 does not run")?;
     let idle_mib = resident_mib(node);
-    let mut bench = Bench::open(&cluster).await?;
+    let mut figures = Figures::open(&cluster).await?;
     let mut rows = Vec::new();
     for call in &chosen {
-        let row = bench.measure(*call, options).await?;
+        let row = figures.measure(*call, options).await?;
         report::progress(&row);
         rows.push(row);
     }
     let loaded_mib = resident_mib(node);
     if !options.no_syncs {
-        bench.count_syncs(&chosen, &mut rows).await?;
+        figures.count_syncs(&chosen, &mut rows).await?;
     }
     let state = cluster.state()?;
     let facts = report::Facts {
-        idle: bench.idle,
+        idle: figures.idle,
         rss_mib: (idle_mib, loaded_mib),
         servers: format!(
             "PostgreSQL {}, Redis {}",
@@ -72,7 +64,7 @@ pub async fn run(options: &Options) -> Outcome<()> {
     let text = report::text(&facts, &floors, &rows);
     println!("{text}");
     if let Some(path) = &options.write {
-        report::write(path, &text)?;
+        report::write(path, COMMAND, &text)?;
     }
     cluster.stop().await?;
     Ok(())
@@ -89,7 +81,7 @@ async fn floors(options: &Options) -> Outcome<Vec<Row>> {
     let address = BufReader::new(stdout).lines().next_line().await?.ok_or("the floor did not start")?;
     let pid = process.id().and_then(|pid| i32::try_from(pid).ok()).ok_or("the floor ended")?;
     let group = Group::of(BTreeSet::from([pid]));
-    let clients = clients("")?;
+    let clients = clients("", CLIENTS)?;
     let mut rows = Vec::new();
     for (name, path) in [("bare axum handler", "/bare"), ("the same, signing a token", "/sign")] {
         let url = format!("http://{address}{path}");
@@ -116,34 +108,14 @@ async fn floors(options: &Options) -> Outcome<Vec<Row>> {
     Ok(rows)
 }
 
-impl Bench {
+impl Figures {
     async fn open(cluster: &Cluster) -> Outcome<Self> {
-        let state = cluster.state()?;
-        let roots = |wanted: &dyn Fn(&str) -> bool| -> BTreeSet<i32> {
-            let parts = state.parts.iter().filter(|part| wanted(&part.part.name));
-            parts.filter_map(|part| part.process.as_ref()).map(|process| process.pid).collect()
-        };
-        let groups = [
-            Group::of(roots(&|name| name == "node-1")),
-            Group::of(roots(&|name| name.starts_with("shard-") && name.ends_with("primary"))),
-            Group::of(roots(&|name| name.starts_with("redis-"))),
-        ];
         let urls =
             (1..=SHARDS).map(|shard| cluster.shard_primary_dsn(shard)).collect::<Result<Vec<_>, _>>()?;
-        let nodes = [cluster.node_url(1)?, cluster.node_url(2)?];
-        let clients = clients(&nodes[1])?;
         tokio::time::sleep(SETTLE).await;
-        // After the start's own blocking work has ended: what remains are the runtime's workers.
-        let cheap_node = Group::of_present_threads(roots(&|name| name == "node-2"));
-        let used = |groups: &[Group; 3], cheap: &Group| {
-            [groups[0].cpu_us(), groups[1].cpu_us(), groups[2].cpu_us(), cheap.cpu_us()]
-        };
-        let before = used(&groups, &cheap_node);
-        tokio::time::sleep(IDLE).await;
-        let after = used(&groups, &cheap_node);
-        let idle = std::array::from_fn(|at| (after[at] - before[at]) / IDLE.as_secs_f64());
-        let wal = Wal::open(&urls).await?;
-        Ok(Self { clients, nodes, groups, cheap_node, wal, idle })
+        let bench = Bench::open(cluster, CLIENTS)?;
+        let idle = bench::idle(&[&bench], IDLE).await[0];
+        Ok(Self { bench, wal: Wal::open(&urls).await?, idle })
     }
 
     /// The median round of a call.
@@ -153,18 +125,14 @@ impl Bench {
             // The first round warms up.
             let most = if round == 0 { options.requests / 4 } else { options.requests };
             let requests = call.requests(most) / CLIENTS * CLIENTS;
-            let mut items = self.prepare(call, requests).await?;
-            let (wal, cpu, started) = (self.wal.bytes().await?, self.cpu(call), Instant::now());
-            let good = self.drive(call, requests, &mut items).await?;
-            let spent = started.elapsed().as_secs_f64();
-            let (cpu_after, wal_after) = (self.cpu(call), self.wal.bytes().await?);
-            if good * 1000 < requests * 999 {
-                return Err(format!("{}: {good} good answers of {requests}", call.name).into());
-            }
-            let idle = self.idle(call);
-            let net = |at: usize| (cpu_after[at] - cpu[at] - idle[at] * spent) / good as f64;
+            let mut items = self.bench.prepare(call, requests).await?;
+            let wal = self.wal.bytes().await?;
+            let taken = self.bench.take(call, requests, &mut whole(&mut items)).await?;
+            let written = self.wal.bytes().await? - wal;
+            let [node, postgres, redis] = of_call(call, taken.beyond(self.idle));
             if round > 0 {
-                rounds.push([net(0), net(1), net(2), (wal_after - wal) / good as f64]);
+                let answers = taken.good as f64;
+                rounds.push([node / answers, postgres / answers, redis / answers, written / answers]);
             }
         }
         let of = |at: usize| median(rounds.iter().map(|round| round[at]).collect());
@@ -181,14 +149,15 @@ impl Bench {
     async fn count_syncs(&mut self, calls: &[Call], rows: &mut [Row]) -> Outcome<()> {
         let mut prepared = Vec::new();
         for call in calls.iter().filter(|call| call.writes) {
-            prepared.push((*call, call.prepare(&self.clients[0], SYNC_REQUESTS).await?));
+            prepared.push((*call, call.prepare(&self.bench.clients[0], SYNC_REQUESTS).await?));
         }
         tokio::time::sleep(STATISTICS).await;
+        let (client, node) = (&self.bench.clients[0], &self.bench.nodes[0]);
         let mut before = self.wal.syncs().await?;
         for (call, mut items) in prepared {
             let count = items.len();
             for number in 0..SYNC_REQUESTS {
-                call.run(&self.clients[0], &self.nodes[0], &mut items[number % count]).await?;
+                call.run(client, node, &mut items[number % count]).await?;
             }
             tokio::time::sleep(STATISTICS).await;
             let after = self.wal.syncs().await?;
@@ -199,41 +168,4 @@ impl Bench {
         }
         Ok(())
     }
-
-    async fn prepare(&self, call: Call, requests: usize) -> Outcome<Vec<Vec<Item>>> {
-        let share = requests / CLIENTS;
-        futures::future::try_join_all(self.clients.iter().map(|client| call.prepare(client, share))).await
-    }
-
-    async fn drive(&self, call: Call, requests: usize, items: &mut [Vec<Item>]) -> Outcome<usize> {
-        let share = requests / CLIENTS;
-        let node = &self.nodes[usize::from(call.hashes)];
-        let driven = self.clients.iter().zip(items).map(|(client, items)| async move {
-            let mut good = 0;
-            let count = items.len();
-            for number in 0..share {
-                good += usize::from(call.run(client, node, &mut items[number % count]).await?);
-            }
-            Outcome::Ok(good)
-        });
-        Ok(futures::future::try_join_all(driven).await?.into_iter().sum())
-    }
-
-    fn cpu(&self, call: Call) -> [f64; 3] {
-        let node = if call.hashes { &self.cheap_node } else { &self.groups[0] };
-        [node.cpu_us(), self.groups[1].cpu_us(), self.groups[2].cpu_us()]
-    }
-
-    fn idle(&self, call: Call) -> [f64; 3] {
-        [self.idle[if call.hashes { 3 } else { 0 }], self.idle[1], self.idle[2]]
-    }
-}
-
-fn clients(cheap: &str) -> Outcome<Vec<Client>> {
-    (0..CLIENTS).map(|_| Client::new(cheap)).collect()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }

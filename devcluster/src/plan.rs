@@ -12,8 +12,13 @@ const DIRECTORY_PORT: u16 = 5600;
 const REDIS_PORT: u16 = 7600;
 const NODE_PORT: u16 = 3002;
 const STEP: u16 = 10;
-const MOST_SHARDS: u16 = 9;
+const MOST_SHARDS: u16 = 18;
 const MOST_REPLICAS: u16 = 9;
+/// Shards that have the last digit of a port to themselves. The ones after them live in the upper half of the hundred,
+/// where nobody has a replica while there are at most four.
+const LOWER_SHARDS: u16 = 9;
+const UPPER_HALF: u16 = DIRECTORY_PORT + 50;
+const MOST_REPLICAS_OF_MANY: u16 = 4;
 const MOST_NODES: u16 = 50;
 const REDIS_BUS: u16 = 10_000;
 /// Redis masters; each has one replica.
@@ -91,8 +96,8 @@ impl Kind {
     fn fixed_ports(self) -> (u16, Option<u16>) {
         match self {
             Self::Directory => (DIRECTORY_PORT, None),
-            Self::ShardPrimary { shard } => (DIRECTORY_PORT + shard, None),
-            Self::ShardReplica { shard, replica } => (DIRECTORY_PORT + STEP * replica + shard, None),
+            Self::ShardPrimary { shard } => (primary_port(shard), None),
+            Self::ShardReplica { shard, replica } => (primary_port(shard) + STEP * replica, None),
             Self::Redis { number } => (REDIS_PORT + number - 1, Some(REDIS_PORT + number - 1 + REDIS_BUS)),
             Self::Node { number } => {
                 let port = NODE_PORT + STEP * (number - 1);
@@ -104,6 +109,11 @@ impl Kind {
     fn needs_second_port(self) -> bool {
         matches!(self, Self::Redis { .. } | Self::Node { .. })
     }
+}
+
+fn primary_port(shard: u16) -> u16 {
+    let upper = shard.saturating_sub(LOWER_SHARDS);
+    if upper == 0 { DIRECTORY_PORT + shard } else { UPPER_HALF + upper }
 }
 
 /// The parts of a cluster, in the order they are shown; on the fixed ports unless a block is given.
@@ -125,9 +135,7 @@ pub(crate) fn plan(spec: &ClusterSpec, block: Option<&PortBlock>) -> Result<Vec<
 
 /// The parts of one more shard, the primary first; after the `highest` port in use, or on the fixed ports.
 pub(crate) fn plan_shard(shard: u16, replicas: u16, highest: Option<u16>) -> Result<Vec<Part>> {
-    if shard > MOST_SHARDS {
-        return Err(Error::new(format!("a local cluster has at most {MOST_SHARDS} shards")));
-    }
+    check_shards(shard, replicas)?;
     let mut free = highest.map(rest_of_block);
     let mut next = |kind: Kind| match free.as_mut() {
         None => Ok(kind.fixed_ports().0),
@@ -153,12 +161,7 @@ fn kinds(spec: &ClusterSpec) -> Vec<Kind> {
 }
 
 fn check(spec: &ClusterSpec) -> Result<()> {
-    if !(1..=MOST_SHARDS).contains(&spec.shards) {
-        return Err(Error::new(format!("a local cluster has 1 to {MOST_SHARDS} shards")));
-    }
-    if spec.replicas > MOST_REPLICAS {
-        return Err(Error::new(format!("a local shard has at most {MOST_REPLICAS} replicas")));
-    }
+    check_shards(spec.shards, spec.replicas)?;
     if spec.nodes > MOST_NODES {
         return Err(Error::new(format!("a local cluster has at most {MOST_NODES} nodes")));
     }
@@ -166,6 +169,17 @@ fn check(spec: &ClusterSpec) -> Result<()> {
         return Err(Error::new(
             "nodes need Redis to be configured: start it, and kill it to see them without",
         ));
+    }
+    Ok(())
+}
+
+fn check_shards(shards: u16, replicas: u16) -> Result<()> {
+    if !(1..=MOST_SHARDS).contains(&shards) {
+        return Err(Error::new(format!("a local cluster has 1 to {MOST_SHARDS} shards")));
+    }
+    let most = if shards > LOWER_SHARDS { MOST_REPLICAS_OF_MANY } else { MOST_REPLICAS };
+    if replicas > most {
+        return Err(Error::new(format!("each of {shards} local shards has at most {most} replicas")));
     }
     Ok(())
 }
@@ -202,14 +216,27 @@ mod tests {
 
     #[test]
     fn no_fixed_port_is_given_twice() {
-        let spec = ClusterSpec::default().shards(9).replicas(9).nodes(50);
-        let parts = plan(&spec, None).unwrap();
-        let mut ports: Vec<u16> =
-            parts.iter().flat_map(|p| std::iter::once(p.port).chain(p.second_port)).collect();
-        let count = ports.len();
-        ports.sort_unstable();
-        ports.dedup();
-        assert_eq!(ports.len(), count);
+        for (shards, replicas) in [(9, 9), (18, 4)] {
+            let spec = ClusterSpec::default().shards(shards).replicas(replicas).nodes(50);
+            let parts = plan(&spec, None).unwrap();
+            let mut ports: Vec<u16> =
+                parts.iter().flat_map(|p| std::iter::once(p.port).chain(p.second_port)).collect();
+            let count = ports.len();
+            ports.sort_unstable();
+            ports.dedup();
+            assert_eq!(ports.len(), count);
+            let postgres = parts.iter().filter(|part| part.kind.is_postgres());
+            assert!(postgres.into_iter().all(|part| (5600..=5699).contains(&part.port)));
+        }
+    }
+
+    #[test]
+    fn the_largest_clusters_fit_a_block_of_free_ports() {
+        let block = PortBlock::claim().unwrap();
+        for (shards, replicas) in [(9, 9), (18, 4)] {
+            let spec = ClusterSpec::default().shards(shards).replicas(replicas).nodes(50);
+            assert!(plan(&spec, Some(&block)).is_ok());
+        }
     }
 
     #[test]
@@ -228,7 +255,9 @@ mod tests {
         let ports = |highest| plan_shard(4, 2, highest).unwrap().iter().map(|p| p.port).collect::<Vec<_>>();
         assert_eq!(ports(None), [5604, 5614, 5624]);
         assert_eq!(ports(Some(20_023)), [20_024, 20_025, 20_026]);
-        assert!(plan_shard(10, 1, None).is_err());
+        let tenth: Vec<u16> = plan_shard(10, 1, None).unwrap().iter().map(|p| p.port).collect();
+        assert_eq!(tenth, [5651, 5661]);
+        assert!(plan_shard(10, 5, None).is_err() && plan_shard(19, 1, None).is_err());
     }
 
     #[test]
@@ -243,7 +272,8 @@ mod tests {
     #[test]
     fn impossible_sizes_are_refused() {
         assert!(plan(&ClusterSpec::default().shards(0), None).is_err());
-        assert!(plan(&ClusterSpec::default().shards(10), None).is_err());
+        assert!(plan(&ClusterSpec::default().shards(19), None).is_err());
+        assert!(plan(&ClusterSpec::default().shards(10).replicas(5), None).is_err());
         assert!(plan(&ClusterSpec::default().redis(false), None).is_err());
     }
 }

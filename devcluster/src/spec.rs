@@ -87,7 +87,7 @@ impl fmt::Debug for ClusterSpec {
 }
 
 impl ClusterSpec {
-    /// How many shards (1 to 9).
+    /// How many shards (1 to 18; with more than 9 of them at most 4 replicas each).
     pub fn shards(mut self, count: u16) -> Self {
         self.shards = count;
         self

@@ -12,9 +12,11 @@ mod history;
 mod load;
 mod operation;
 mod stage;
+pub mod windows;
+mod windows_report;
 
 pub use history::{History, Verdict};
-pub use load::{Load, LoadReport};
+pub use load::{Load, LoadReport, Sample};
 pub use stage::{SHARDS, Stage};
 
 /// Anything that stops a trial; it is shown to people only.

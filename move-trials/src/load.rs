@@ -121,6 +121,18 @@ impl Load {
         samples.iter().filter(|s| s.at >= moment && !s.failed && buckets.contains(&s.bucket)).count()
     }
 
+    /// When it began: samples count from here.
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.started
+    }
+
+    /// The operations that have ended, without the first `seen` of them.
+    #[must_use]
+    pub fn since(&self, seen: usize) -> Vec<Sample> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner).get(seen..).unwrap_or_default().to_vec()
+    }
+
     /// Begins nothing more, and waits for what is under way.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use move_trials::drill::{Drill, DrillReport, Ending, STEPS, Victim};
 use move_trials::failover::{
     FAILOVERS, KEEPS_SLOTS, REPLICAS, a_taker_that_ran_ahead_is_not_led_on, wait_well,
 };
-use move_trials::{History, Load, Problem, Stage, Verdict};
+use move_trials::{History, Load, Problem, Stage, Verdict, windows};
 use serde_json::{Value, json};
 use shard_router::moves::Step;
 use std::collections::BTreeSet;
@@ -46,6 +46,12 @@ struct Common {
     servers: ServerChoice,
 }
 
+impl Common {
+    fn field(&self) -> windows::Field {
+        windows::Field { rate: self.rate, replicas: self.replicas, servers: self.servers }
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Moves, each from its own seed.
@@ -61,6 +67,8 @@ enum Command {
     Crashes,
     /// Primaries that die for good, with two synchronous replicas each.
     Failovers,
+    /// Write windows of 64 buckets, there and back, with their phases.
+    Windows(windows::Options),
     /// Sums up what is written down.
     Report,
 }
@@ -72,6 +80,7 @@ async fn main() -> ExitCode {
         Command::Moves { count, seed } => moves(&cli.common, count, seed).await,
         Command::Crashes => crashes(&cli.common).await,
         Command::Failovers => failovers(cli.common).await,
+        Command::Windows(options) => windows::run(&options, cli.common.field()).await,
         Command::Report => report(&cli.common.state),
     };
     match outcome {

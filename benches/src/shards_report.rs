@@ -1,0 +1,100 @@
+//! What [`shards`](crate::shards) found, as a section.
+use std::fmt::Write;
+
+use benches::stats::{self, Estimate, median};
+
+use crate::report::{load_average, made_by, ticked};
+use crate::shards::{Arm, Cost, Order};
+
+/// What writes this section.
+pub const COMMAND: &str = "make figures-shards";
+/// The goal: flat, give or take this.
+const FLAT: (f64, f64) = (0.95, 1.05);
+/// Below so many µs an answer there is nothing to compare.
+const NOTHING: f64 = 5.0;
+
+/// What the figures depend on.
+pub struct Facts {
+    pub servers: String,
+    pub replicas: u16,
+    pub blocks: usize,
+    pub requests: usize,
+    pub clients: usize,
+    /// A round in the middle, in seconds.
+    pub rounds_s: f64,
+}
+
+/// The whole section.
+pub fn text(facts: &Facts, arms: &[Arm], costs: &[Cost]) -> String {
+    let counts: Vec<String> = arms.iter().map(|arm| arm.shards.to_string()).collect();
+    let mut text = format!(
+        "{} {} replicas a shard. Clusters of {} shards side by side; {} blocks of rounds A B B A, {} requests a round (a \
+         tenth of logins) over {} connection(s), {:.1} s a round. Load average afterwards {}.\n\n",
+        made_by(COMMAND, &facts.servers),
+        facts.replicas,
+        counts.join(" and "),
+        facts.blocks,
+        facts.requests,
+        facts.clients,
+        facts.rounds_s,
+        load_average()
+    );
+    let first = arms[0].shards;
+    let _ = writeln!(
+        text,
+        "| µs of CPU an answer | users | shards | auth-node | PostgreSQL | Redis | node against {first} | PostgreSQL against {first} \
+         | both against {first} (95 %) | within 5 % |\n|---|---|--:|--:|--:|--:|--:|--:|--:|---|"
+    );
+    for cost in costs {
+        for (at, arm) in arms.iter().enumerate() {
+            text += &row(cost, at, arm.shards);
+        }
+    }
+    text += "\nWhile nobody asks, taken off above, ms of CPU a second before the rounds / after them:";
+    for arm in arms {
+        let of = |at: usize| arm.idle.map(|idle| format!("{:.1}", idle[at] / 1000.0)).join(" / ");
+        let (shards, node, postgres, redis) = (arm.shards, of(0), of(1), of(2));
+        let _ = write!(text, " {shards} shards: node {node}, all primaries {postgres}, Redis {redis};");
+    }
+    text.pop();
+    text += ".\n";
+    text
+}
+
+fn row(cost: &Cost, at: usize, shards: u16) -> String {
+    let Cost { call, order, arms } = cost;
+    let of = |part: usize| median(arms[at].iter().map(|block| block[part]).collect());
+    let [node, postgres, redis] = [0, 1, 2].map(|part| number(of(part)));
+    let beside = if call.hashes { ", beside the hash" } else { "" };
+    let order = match order {
+        Order::Mixed => "mixed",
+        Order::InTurn => "in turn",
+    };
+    let start =
+        format!("| {}{beside} | {order} | {shards} | {node} | {postgres} | {redis} |", ticked(call.name));
+    if at == 0 {
+        return format!("{start} | | | |\n");
+    }
+    let against = |cost: fn(&[f64; 3]) -> f64| ratio(&arms[0], &arms[at], cost);
+    let both = against(|block| block[0] + block[1]);
+    let verdict = both.map_or("–", |both| both.within(FLAT.0, FLAT.1).word());
+    let [node, postgres, both] = [against(|block| block[0]), against(|block| block[1]), both].map(interval);
+    format!("{start} {node} | {postgres} | {both} | {verdict} |\n")
+}
+
+/// Blocks in pairs. None where the first has next to nothing.
+fn ratio(base: &[[f64; 3]], other: &[[f64; 3]], cost: fn(&[f64; 3]) -> f64) -> Option<Estimate> {
+    if median(base.iter().map(cost).collect()) < NOTHING {
+        return None;
+    }
+    let ratios: Vec<f64> = base.iter().zip(other).map(|(base, other)| cost(other) / cost(base)).collect();
+    stats::ratio(&ratios)
+}
+
+fn number(us: f64) -> String {
+    if us < 0.5 { "–".to_owned() } else { format!("{us:.0}") }
+}
+
+fn interval(estimate: Option<Estimate>) -> String {
+    estimate.map_or_else(|| "–".to_owned(), |e| format!("{:.3} ({:.3}–{:.3})", e.value, e.low, e.high))
+}
