@@ -13,8 +13,8 @@ use crate::meter::{self, Group};
 /// A fresh node believes no copy in Redis for 5 s, and keeps the threads of its start for 10 s.
 pub const SETTLE: Duration = Duration::from_secs(13);
 
-/// µs of CPU: node 1, PostgreSQL, Redis, and node 2 without its hashes.
-pub type Used = [f64; 4];
+/// µs of CPU: node 1, PostgreSQL's primaries, Redis, node 2 without its hashes, and PostgreSQL's replicas.
+pub type Used = [f64; 5];
 
 /// What some requests took, together with what goes on anyhow.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,8 +32,7 @@ const WARM_UP: usize = 4;
 pub struct Bench {
     pub clients: Vec<Client>,
     pub nodes: [String; 2],
-    groups: [Group; 3],
-    cheap_node: Group,
+    groups: [Group; 5],
 }
 
 /// The cluster that is measured.
@@ -70,18 +69,18 @@ impl Bench {
             group(cluster, |name| name == "node-1")?,
             group(cluster, is_primary)?,
             group(cluster, |name| name.starts_with("redis-"))?,
+            Group::of_present_threads(roots(cluster, |name| name == "node-2")?),
+            group(cluster, |name| name.starts_with("shard-") && name.contains("replica"))?,
         ];
         let nodes = [cluster.node_url(1)?, cluster.node_url(2)?];
         let clients = clients(&nodes[1], count)?;
-        let cheap_node = Group::of_present_threads(roots(cluster, |name| name == "node-2")?);
-        Ok(Self { clients, nodes, groups, cheap_node })
+        Ok(Self { clients, nodes, groups })
     }
 
     /// So far.
     pub fn used(&self) -> Used {
         let parents = meter::parents();
-        let [node, postgres, redis] = &self.groups;
-        [node, postgres, redis, &self.cheap_node].map(|group| group.cpu_us_among(&parents))
+        self.groups.each_ref().map(|group| group.cpu_us_among(&parents))
     }
 
     /// Everything that `requests` of a call need, by client.
@@ -192,9 +191,14 @@ pub fn whole(items: &mut [Vec<Item>]) -> Vec<&mut [Item]> {
     items.iter_mut().map(Vec::as_mut_slice).collect()
 }
 
-/// What a call used of node, PostgreSQL and Redis, of what all used: where it hashes, node 2 answered.
+/// What a call used of node, primaries and Redis, of what all used: where it hashes, node 2 answered.
 pub fn of_call(call: Call, used: Used) -> [f64; 3] {
     [used[if call.hashes { 3 } else { 0 }], used[1], used[2]]
+}
+
+/// And of the replicas.
+pub fn of_replicas(used: Used) -> f64 {
+    used[4]
 }
 
 /// One connection each.

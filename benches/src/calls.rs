@@ -40,7 +40,9 @@ enum Verb {
     Check,
     Refresh,
     Me,
+    MeAfter,
     Sessions,
+    SessionsAfter,
     Rename,
     Logout,
     EndOne,
@@ -56,15 +58,17 @@ const fn call(name: &'static str, verb: Verb, needs: Needs, (hashes, writes): (b
 }
 
 /// In the order of the table in the report.
-pub const CALLS: [Call; 15] = [
+pub const CALLS: [Call; 17] = [
     call("GET /.well-known/jwks.json", Verb::Keys, Needs::Nothing, (false, false)),
     call("GET /health", Verb::Health, Needs::Nothing, (false, false)),
     call("GET /auth/verify, a token seen before", Verb::Check, Needs::Shared, (false, false)),
     call("GET /auth/verify, a new token", Verb::Check, Needs::Own, (false, false)),
     call("POST /auth/v1/refresh", Verb::Refresh, Needs::Shared, (false, true)),
     call("GET /auth/v1/me", Verb::Me, Needs::Shared, (false, false)),
+    call("GET /auth/v1/me, with a read position", Verb::MeAfter, Needs::Shared, (false, false)),
     call("PATCH /auth/v1/me", Verb::Rename, Needs::Shared, (false, true)),
     call("GET /auth/v1/sessions", Verb::Sessions, Needs::Shared, (false, false)),
+    call("GET /auth/v1/sessions, with a read position", Verb::SessionsAfter, Needs::Shared, (false, false)),
     call("DELETE /auth/v1/sessions/{id}", Verb::EndOne, Needs::Two, (false, true)),
     call("DELETE /auth/v1/sessions", Verb::EndOthers, Needs::Two, (false, true)),
     call("POST /auth/v1/logout", Verb::Logout, Needs::Own, (false, true)),
@@ -81,6 +85,8 @@ pub struct Item {
     pub bucket: Option<Bucket>,
     session: Session,
     other: Session,
+    /// What its last answer said that the next read must see.
+    position: Option<String>,
 }
 
 /// How many sessions share the requests that need no own one.
@@ -92,6 +98,24 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 
 fn new_email() -> String {
     format!("user-{}-{}@example.com", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+impl Client {
+    /// A read that sees what the item's last answer showed, from wherever.
+    async fn read_after(&self, url: &str, item: &mut Item) -> Outcome<u16> {
+        const POSITION: &str = "tessera-read-after";
+        let mut request = self.http.get(url).bearer_auth(&item.session.access);
+        if let Some(position) = &item.position {
+            request = request.header(POSITION, position);
+        }
+        let answer = request.send().await?;
+        let (status, position) = (answer.status().as_u16(), answer.headers().get(POSITION));
+        if let Some(position) = position.and_then(|value| value.to_str().ok()) {
+            item.position = Some(position.to_owned());
+        }
+        answer.bytes().await?;
+        Ok(status)
+    }
 }
 
 impl Call {
@@ -129,7 +153,7 @@ impl Call {
             }
             for _ in 0..sessions {
                 let other = if others { client.log_in(&email).await? } else { Session::default() };
-                items.push(Item { bucket, session: client.log_in(&email).await?, other });
+                items.push(Item { bucket, session: client.log_in(&email).await?, other, position: None });
             }
         }
         Ok(items)
@@ -147,6 +171,8 @@ impl Call {
             Verb::Health => (send(Method::GET, "/health", None, None).await?.0, 200),
             Verb::Check => (send(Method::GET, "/auth/verify", token, None).await?.0, 200),
             Verb::Me => (send(Method::GET, "/auth/v1/me", token, None).await?.0, 200),
+            Verb::MeAfter => (client.read_after(&format!("{node}/auth/v1/me"), item).await?, 200),
+            Verb::SessionsAfter => (client.read_after(&format!("{node}/auth/v1/sessions"), item).await?, 200),
             Verb::Sessions => (send(Method::GET, "/auth/v1/sessions", token, None).await?.0, 200),
             Verb::Logout => (send(Method::POST, "/auth/v1/logout", token, None).await?.0, 204),
             Verb::EndOthers => (send(Method::DELETE, "/auth/v1/sessions", token, None).await?.0, 204),

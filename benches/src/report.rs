@@ -9,8 +9,9 @@ use crate::Outcome;
 #[derive(Clone, Copy, Default)]
 pub struct Row {
     pub name: &'static str,
-    /// auth-node, PostgreSQL, Redis.
+    /// auth-node, PostgreSQL's primaries, Redis.
     pub cpu: [f64; 3],
+    pub replicas: f64,
     pub wal_bytes: Option<f64>,
     pub syncs: Option<f64>,
     /// Computes hashes, whose threads are not counted.
@@ -19,7 +20,7 @@ pub struct Row {
 
 /// What the figures depend on.
 pub struct Facts {
-    pub idle: [f64; 4],
+    pub idle: crate::bench::Used,
     pub rss_mib: (u64, u64),
     pub servers: String,
     pub requests: usize,
@@ -32,7 +33,11 @@ const END: &str = "<!-- until here -->";
 /// A line while it runs.
 pub fn progress(row: &Row) {
     let [node, postgres, redis] = row.cpu;
-    eprintln!("{:<40} node {node:>6.0}  PostgreSQL {postgres:>6.0}  Redis {redis:>4.0} µs", row.name);
+    let replicas = row.replicas;
+    eprintln!(
+        "{:<46} node {node:>6.0}  primaries {postgres:>6.0}  replicas {replicas:>5.0}  Redis {redis:>4.0} µs",
+        row.name
+    );
 }
 
 /// The whole table with what it depends on.
@@ -47,9 +52,9 @@ pub fn text(facts: &Facts, floors: &[Row], rows: &[Row]) -> String {
         facts.clients,
         facts.rounds
     );
-    text += "| µs of CPU an answer | auth-node | PostgreSQL | Redis | WAL bytes | WAL syncs |\n|---|--:|--:|--:|--:|--:|\n";
+    text += "| µs of CPU an answer | auth-node | primaries | replicas | Redis | WAL bytes | WAL syncs |\n|---|--:|--:|--:|--:|--:|--:|\n";
     for row in floors {
-        let _ = writeln!(text, "| *floor: {}* | {:.0} | | | | |", row.name, row.cpu[0]);
+        let _ = writeln!(text, "| *floor: {}* | {:.0} | | | | | |", row.name, row.cpu[0]);
     }
     for row in rows {
         let beside = if row.hashes { ", beside the hashes" } else { "" };
@@ -59,18 +64,20 @@ pub fn text(facts: &Facts, floors: &[Row], rows: &[Row]) -> String {
         let [node, postgres, redis] = row.cpu;
         let _ = writeln!(
             text,
-            "| {}{beside} | {node:.0} | {} | {} | {wal} | {syncs} |",
+            "| {}{beside} | {node:.0} | {} | {} | {} | {wal} | {syncs} |",
             ticked(row.name),
             zero(postgres),
+            zero(row.replicas),
             zero(redis),
         );
     }
     let _ = writeln!(
         text,
-        "\nIdle, taken off above: node {:.1}, all three primaries {:.1}, all six Redis {:.1} ms of CPU a second. \
+        "\nIdle, taken off above: node {:.1}, all three primaries {:.1}, their replicas {:.1}, all six Redis {:.1} ms of CPU a second. \
          Resident memory of the node: {} MiB before its first request, {} MiB afterwards.",
         idle[0] / 1000.0,
         idle[1] / 1000.0,
+        idle[4] / 1000.0,
         idle[2] / 1000.0,
         rss_mib.0,
         rss_mib.1

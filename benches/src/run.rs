@@ -7,7 +7,7 @@ use benches::stats::median;
 use devcluster::Cluster;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::bench::{self, Bench, SETTLE, Used, clients, of_call, whole};
+use crate::bench::{self, Bench, SETTLE, Used, clients, of_call, of_replicas, whole};
 use crate::calls::{CALLS, Call};
 use crate::meter::{Group, Wal, resident_mib};
 use crate::report::{self, Row};
@@ -120,7 +120,7 @@ impl Figures {
 
     /// The median round of a call.
     async fn measure(&mut self, call: Call, options: &Options) -> Outcome<Row> {
-        let mut rounds: Vec<[f64; 4]> = Vec::new();
+        let mut rounds: Vec<[f64; 5]> = Vec::new();
         for round in 0..=options.rounds {
             // The first round warms up.
             let most = if round == 0 { options.requests / 4 } else { options.requests };
@@ -129,16 +129,19 @@ impl Figures {
             let wal = self.wal.bytes().await?;
             let taken = self.bench.take(call, requests, &mut whole(&mut items)).await?;
             let written = self.wal.bytes().await? - wal;
-            let [node, postgres, redis] = of_call(call, taken.beyond(self.idle));
+            let used = taken.beyond(self.idle);
+            let [node, postgres, redis] = of_call(call, used);
             if round > 0 {
                 let answers = taken.good as f64;
-                rounds.push([node / answers, postgres / answers, redis / answers, written / answers]);
+                let sums = [node, postgres, redis, written, of_replicas(used)];
+                rounds.push(sums.map(|sum| sum / answers));
             }
         }
         let of = |at: usize| median(rounds.iter().map(|round| round[at]).collect());
         Ok(Row {
             name: call.name,
             cpu: [of(0), of(1), of(2)],
+            replicas: of(4),
             wal_bytes: Some(of(3)),
             syncs: None,
             hashes: call.hashes,
