@@ -46,14 +46,14 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16])]
     shards: Vec<u16>,
     /// Blocks of rounds: each asks every cluster twice, A B B A
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 5)]
     blocks: usize,
     /// Connections to each node. With one no two requests meet: each server has one connection, warm, and no two commits
     /// share a sync. With more, sixteen pools fill slowly, and every new connection costs what thirty requests do
     #[arg(long, default_value_t = 1)]
     connections: usize,
     /// Requests a round; a tenth of logins
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 1600)]
     requests: usize,
 }
 
