@@ -26,5 +26,5 @@ pub use forwarded::TrustedProxies;
 pub use hosts::{BadHost, Hosts};
 pub use once::idempotency_key;
 pub use origins::Origins;
-pub use query::{READ_AFTER_COOKIE, READ_AFTER_HEADER, consistency};
+pub use query::{READ_AFTER_COOKIE, READ_AFTER_HEADER, consistency, read_after};
 pub use request_id::request_id;

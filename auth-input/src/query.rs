@@ -27,7 +27,7 @@ pub fn consistency(query: Option<&str>, headers: &HeaderMap) -> Result<Freshness
 }
 
 /// The header's, else the cookie's. One that we did not give is none: then the primary answers.
-fn read_after(headers: &HeaderMap) -> Option<ReadPosition> {
+pub fn read_after(headers: &HeaderMap) -> Option<ReadPosition> {
     let text = match headers.get(READ_AFTER_HEADER) {
         Some(value) => value.to_str().ok()?,
         None => cookie(headers, READ_AFTER_COOKIE)?,

@@ -42,21 +42,33 @@ where
             Kind::Read | Kind::Write => statement(&mut conn, ctx, work).await,
         }
     });
-    let outcome = outcome
+    let mut outcome = outcome
         .instrument(span.clone())
         .await
         .unwrap_or_else(|_| Err(TxError::Store(StoreError::Unknown("the server did not answer".to_owned()))));
     if let Err(error) = &outcome {
         spans::failed(&span, error);
     }
-    give_back(conn, &outcome, reached.open.load(Ordering::Relaxed));
+    let mut is_open = reached.open.load(Ordering::Relaxed);
+    if let Ok((_, found)) = &mut outcome
+        && call.kind == Kind::Transaction
+        && !is_open
+        && trail::is_followed()
+    {
+        // The transaction has ended, and stands, whatever becomes of this question. One without an answer may still be on
+        // its way: such a connection is closed.
+        let asked = position(&mut conn).await;
+        is_open = asked.is_none();
+        *found = asked.flatten();
+    }
+    give_back(conn, &outcome, is_open);
     (outcome, reached.committing.load(Ordering::Relaxed))
 }
 
 /// How far an attempt got. Shared with a future that may be dropped at its limit.
 #[derive(Default)]
 struct Reached {
-    /// Something was begun on the connection, and is not known to be over.
+    /// A transaction was begun, and is not known to be over.
     open: AtomicBool,
     /// Its commit was on its way.
     committing: AtomicBool,
@@ -99,10 +111,8 @@ where
         Ok(End::Keep(value) | End::Seen(value, _)) => {
             reached.committing.store(true, Ordering::Relaxed);
             tx.commit().await?;
-            let position = if trail::is_followed() { position(conn).await } else { Some(None) };
-            // A question without an answer may still be on its way: such a connection is closed.
-            reached.open.store(position.is_none(), Ordering::Relaxed);
-            return Ok((value, position.flatten()));
+            reached.open.store(false, Ordering::Relaxed);
+            return Ok((value, None));
         }
         Ok(End::Undo(value)) => Ok((value, None)),
         Err(error) if error.spares_connection() => Err(error),
@@ -115,8 +125,7 @@ where
     outcome
 }
 
-/// After the commit, which stands whatever becomes of this question: without a position the client's next reads come from
-/// the primary. `None`: no answer.
+/// Where the primary is now; the outer `None`: no answer.
 async fn position(conn: &mut PgConnection) -> Option<Option<Position>> {
     tokio::time::timeout(POSITION_LIMIT, Position::now(conn)).await.ok()?.ok()
 }

@@ -153,6 +153,10 @@ impl Tx {
                         }
                     }
                     Ok(conn) => first = Some((shard, conn)),
+                    // The primary has as many of its replicas' reads as it may have.
+                    Err(PoolError::Timeout) => {
+                        return Err(StoreError::Overloaded(format!("shard {shard} has no replica to spare")));
+                    }
                     Err(_) => {}
                 }
             }
@@ -233,7 +237,7 @@ impl Tx {
             drop((turn, inside));
             let error = match outcome {
                 Ok((value, position)) => {
-                    position.into_iter().for_each(|position| trail::passed(read_position(shard, position)));
+                    leave_trail(call.kind, shard, position);
                     return Ok(value);
                 }
                 Err(error) => error,
@@ -328,8 +332,15 @@ fn on_replica(freshness: Freshness, shard: ShardId) -> Option<Option<Position>> 
     }
 }
 
-fn read_position(shard: ShardId, Position { timeline, lsn }: Position) -> ReadPosition {
-    ReadPosition { shard: shard.get().unsigned_abs(), timeline, lsn }
+/// A transaction whose position is not known must not leave its client with an older one: the next read is the primary's.
+fn leave_trail(kind: Kind, shard: ShardId, position: Option<Position>) {
+    match position {
+        Some(Position { timeline, lsn }) => {
+            trail::passed(ReadPosition { shard: shard.get().unsigned_abs(), timeline, lsn });
+        }
+        None if kind == Kind::Transaction => trail::passed(ReadPosition::NOWHERE),
+        None => {}
+    }
 }
 
 fn count_retry(call: Call, reason: &'static str) {

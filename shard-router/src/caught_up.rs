@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How long a reader waits for a replica before it asks the primary.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// A replica that lacks more than this is not waited for.
+const FAR_BYTES: u64 = 4 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 
 /// How it was found out.
@@ -67,7 +69,7 @@ async fn ask(conn: &mut Conn, wanted: Position) -> Result<Found, sqlx::Error> {
             Some(replayed) if replayed.covers(wanted) => {
                 return Ok(if pause == FIRST_PAUSE { Found::Asked } else { Found::Waited });
             }
-            Some(replayed) if replayed.timeline == wanted.timeline && Instant::now() + pause < deadline => {}
+            Some(replayed) if replayed.is_within(FAR_BYTES, wanted) && Instant::now() + pause < deadline => {}
             _ => return Ok(Found::Behind),
         }
         tokio::time::sleep(pause).await;

@@ -49,6 +49,11 @@ impl Position {
         self.timeline == wanted.timeline && self.lsn >= wanted.lsn
     }
 
+    /// Whether not much lies between, on the same timeline.
+    pub(crate) fn is_within(self, bytes: u64, wanted: Self) -> bool {
+        self.timeline == wanted.timeline && wanted.lsn.saturating_sub(self.lsn) <= bytes
+    }
+
     /// What a replica says of itself; none while it has seen no heartbeat that tells its timeline.
     pub(crate) fn replayed(timeline: Option<i32>, lsn: Option<&str>) -> Option<Self> {
         Some(Self { timeline: u32::try_from(timeline?).ok()?, lsn: lsn_of(lsn?).ok()? })

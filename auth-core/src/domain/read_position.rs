@@ -21,6 +21,17 @@ pub struct ReadPosition {
     pub lsn: u64,
 }
 
+impl ReadPosition {
+    /// No shard has it: whoever brings it is answered by the primary.
+    pub const NOWHERE: Self = Self { shard: 0, timeline: 0, lsn: 0 };
+
+    /// Whether two stand in one log, so that one of them covers the other.
+    #[must_use]
+    pub fn is_in_log_of(self, other: Self) -> bool {
+        (self.shard, self.timeline) == (other.shard, other.timeline)
+    }
+}
+
 /// Not a position that we gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a read position")]

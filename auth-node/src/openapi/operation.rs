@@ -24,6 +24,7 @@ pub struct Operation {
     answers: Vec<(u16, Value)>,
     problems: Vec<Problem>,
     counted: bool,
+    hands_out_position: bool,
 }
 
 impl Operation {
@@ -42,6 +43,7 @@ impl Operation {
             // Whoever sends two Host headers or a foreign one, and whoever meets a bug.
             problems: vec![Problem::Malformed(""), Problem::Misdirected, Problem::Internal],
             counted: false,
+            hands_out_position: false,
         }
     }
 
@@ -89,10 +91,9 @@ impl Operation {
         self
     }
 
-    /// Hands out a position to read from, wherever it succeeds. Announce it after the answers.
+    /// Hands out a position to read from, wherever it succeeds or finds that what it was to end is gone.
     pub fn hands_out_position(mut self) -> Self {
-        let successes = self.answers.iter_mut().filter(|(status, _)| (200..300).contains(status));
-        successes.for_each(|(_, answer)| add_headers(answer, &POSITION));
+        self.hands_out_position = true;
         self
     }
 
@@ -175,6 +176,10 @@ impl Operation {
         if self.counted {
             answers.values_mut().for_each(|answer| add_headers(answer, &STANDING));
         }
+        if self.hands_out_position {
+            let successes = answers.range_mut(200..300);
+            successes.for_each(|(_, answer)| add_headers(answer, &POSITION));
+        }
         for (status, named) in by_status(&self.problems) {
             let mut name = named.keys().copied().collect::<Vec<_>>().join("_");
             let mut answer = refusal(&named);
@@ -182,6 +187,10 @@ impl Operation {
             if self.counted && after_counting && !named.contains_key(LIMITED) {
                 name += "_counted";
                 add_headers(&mut answer, &STANDING);
+            }
+            if self.hands_out_position && status == 404 {
+                name += "_position";
+                add_headers(&mut answer, &POSITION);
             }
             answers.insert(status, reference("responses", &name));
             shared.entry(name).or_insert(answer);

@@ -8,7 +8,7 @@ use auth_core::ports::{
 use chrono::Duration;
 use serde_json::json;
 use shard_key::{Bucket, IdentifierKind, SessionId, TenantId, UserId};
-use shard_router::{gated, gated_read};
+use shard_router::{Position, gated, gated_read};
 use sqlx::postgres::PgConnection;
 
 use super::rows::{
@@ -233,7 +233,12 @@ impl Accounts for Store {
         let call = Call { bucket, op: op!("accounts.find_once", P3), kind: Kind::Read };
         self.tx
             .run(call, &(bucket, once), |(bucket, once), conn| {
-                Box::pin(async move { idempotency::find(conn, *bucket, once).await.map(End::Keep) })
+                Box::pin(async move {
+                    let found = idempotency::find(conn, *bucket, once).await?;
+                    // It may have been done a moment ago, and its answer lost.
+                    let position = if found.is_some() { Position::now(conn).await? } else { None };
+                    Ok(End::Seen(found, position))
+                })
             })
             .await
     }

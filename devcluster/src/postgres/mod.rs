@@ -65,6 +65,10 @@ pub(crate) async fn create_primary(site: &Site, part: &Part) -> Result<()> {
     let file = data.join("postgresql.conf");
     let text = std::fs::read_to_string(&file).could_not(format_args!("read {}", file.display()))?;
     write_owned(site, &file, &format!("{text}\ninclude '{}'\n", config::FILE), 0o600)?;
+    let file = data.join("pg_hba.conf");
+    let text = std::fs::read_to_string(&file).could_not(format_args!("read {}", file.display()))?;
+    // Whoever may read a stream of what is moved may not copy the whole server.
+    write_owned(site, &file, &format!("host replication {STREAM} all reject\n{text}"), 0o600)?;
     mark_made(site, part)
 }
 

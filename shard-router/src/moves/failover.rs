@@ -6,6 +6,7 @@ use super::mover::{Mover, Work};
 use super::record::{Move, MoveState};
 use super::site::{MOVER, Site};
 use super::stream::Stream;
+use super::window::Sides;
 use super::{MoveError, Place, sql};
 use crate::map::ShardId;
 use std::time::{Duration, Instant};
@@ -46,6 +47,27 @@ impl Mover {
     pub(super) async fn same_timeline(&self, work: &mut Work, taker: ShardId) -> Result<Stands, MoveError> {
         let Work { ledger, record, src, dst, .. } = work;
         self.timeline_of(ledger, record, if taker == record.src { src } else { dst }).await
+    }
+
+    /// Before each window: the taker is the server that the copy began on, and follows the giver of now.
+    pub(super) async fn stream_stands(
+        &self,
+        work: &mut Work,
+        stream: &Stream,
+        sides: &mut Sides,
+    ) -> Result<(), MoveError> {
+        self.timeline_of(&mut work.ledger, &work.record, &mut sides.to).await?.or_not_ready()?;
+        let lost = stream.follow_giver(&mut sides.from, &mut sides.to, self.streamer.as_ref()).await?;
+        lost.map_or(Stands::Well, Stands::Lost).or_not_ready()
+    }
+
+    /// How many replicas the directory lists of two shards.
+    pub(super) async fn listed(
+        &self,
+        ledger: &Ledger,
+        (from, to): (ShardId, ShardId),
+    ) -> Result<(usize, usize), MoveError> {
+        Ok((ledger.shard(from).await?.replicas.len(), ledger.shard(to).await?.replicas.len()))
     }
 
     async fn timeline_of(

@@ -120,13 +120,14 @@ impl Stream {
             }
             return Ok(None);
         }
+        let login = login.ok_or_else(no_login)?;
         if let Some(then) = then.filter(|then| then.timeline != now.timeline)
             && let Some(why) = self.against_following(from, to, (&then, &now)).await?
         {
             return Ok(Some(why));
         }
         let name = self.name();
-        let source = literal(&conninfo(from, login.ok_or_else(no_login)?));
+        let source = literal(&conninfo(from, login));
         to.command(format!(
             "BEGIN; ALTER SUBSCRIPTION {name} CONNECTION {source}; ALTER SUBSCRIPTION {name} ENABLE; {}; COMMIT",
             self.tell(&now)
@@ -161,7 +162,9 @@ impl Stream {
         // An address that moves with the primary has led the workers there already: then it is the giver's
         // configuration alone that kept the taker from running ahead.
         if then.address == now.address {
-            return Ok(None);
+            let kept = matches!(keeping(from).await?, Keeping::Kept(_));
+            let why = format!("{giver} was promoted behind its address, and nothing kept its takers back");
+            return Ok((!kept).then_some(why));
         }
         let query = sqlx::query_scalar(sql::FORK).bind(now.timeline).bind(then.timeline);
         let Some(fork) = from.one::<Option<String>>(query).await? else {

@@ -27,7 +27,8 @@ const LOOKS_UNLIKE: u32 = 3;
 impl Mover {
     /// Planned → copying: looks at both shards, and empties the range on the target.
     pub(super) async fn prepare(&self, work: &mut Work) -> Result<(), MoveError> {
-        preflight::check(&mut work.src, &mut work.dst, self.streamer()?).await?;
+        let listed = self.listed(&work.ledger, (work.record.src, work.record.dst)).await?;
+        preflight::check((&mut work.src, &mut work.dst), listed, self.streamer()?).await?;
         let (range, id) = (work.record.range, work.record.id.0);
         arm(&mut work.dst, range, id, EMPTYING).await?;
         self.delete(work, work.record.dst, EMPTYING).await?;
@@ -136,7 +137,6 @@ impl Mover {
     }
 
     async fn one_window(&self, work: &mut Work, way: Direction) -> Result<(), MoveError> {
-        self.same_timeline(work, way.to).await?.or_not_ready()?;
         let stream = Stream::of(&work.record, way.from, way.to, &work.src.address.dbname);
         let pinned = Pinned {
             from: self.site(&work.ledger, way.from, READER).await?,
@@ -146,6 +146,9 @@ impl Mover {
             from: self.site(&work.ledger, way.from, MOVER).await?,
             to: self.site(&work.ledger, way.to, MOVER).await?,
         };
+        // Asked of the very connections of the window: an older one may still lead to a server that was replaced.
+        self.stream_stands(work, &stream, &mut sides).await?;
+        let listed = self.listed(&work.ledger, (way.from, way.to)).await?;
         if way == work.record.forward() {
             let (_, back) = streams(work);
             let flushed: String = sides.to.one(sqlx::query_scalar(sql::FLUSHED)).await?;
@@ -158,6 +161,7 @@ impl Mover {
             sides: &mut sides,
             way,
             stream,
+            listed,
         };
         let passed = window.pass(&work.record, pinned).await?;
         work.record = passed.record;

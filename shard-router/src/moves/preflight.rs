@@ -16,12 +16,16 @@ const OLDEST_SERVER: i32 = 150_000;
 const ORIGIN_SERVER: i32 = 160_000;
 
 /// Names every reason against the move at once.
-pub(super) async fn check(from: &mut Site, to: &mut Site, streamer: &Login) -> Result<(), MoveError> {
+pub(super) async fn check(
+    (from, to): (&mut Site, &mut Site),
+    listed: (usize, usize),
+    streamer: &Login,
+) -> Result<(), MoveError> {
     let mut against = Vec::new();
-    for site in [&mut *from, &mut *to] {
+    for (site, listed) in [(&mut *from, listed.0), (&mut *to, listed.1)] {
         server(site, &mut against).await?;
         tables(site, &mut against).await?;
-        match candidates(site).await {
+        match candidates(site, listed).await {
             Err(MoveError::NotReady(why)) => against.push(why),
             outcome => drop(outcome?),
         }

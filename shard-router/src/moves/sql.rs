@@ -137,7 +137,7 @@ pub(super) const INSERTED: &str = "SELECT pg_current_wal_insert_lsn()::text";
 pub(super) const STANDBYS: &str = "SELECT r.application_name
     FROM pg_stat_replication r LEFT JOIN pg_replication_slots s ON s.active_pid = r.pid
     WHERE r.state = 'streaming' AND r.flush_lsn >= $1::pg_lsn
-      AND coalesce(s.slot_type, 'physical') = 'physical' AND coalesce(NOT s.temporary, true)
+      AND coalesce(s.slot_type, 'physical') = 'physical' AND r.application_name <> 'pg_basebackup'
       AND r.application_name NOT LIKE 'bucket\\_move\\_%' AND r.application_name NOT LIKE 'pg\\_%\\_sync\\_%'";
 
 /// Transactions that may have passed the gate: of this database, not ours, by roles that can write.
@@ -184,7 +184,7 @@ pub(super) const MAY_READ: &str = "SELECT bool_and(has_table_privilege($2::name,
     FROM unnest($1::text[] || 'meta.move_marker'::text) AS name JOIN pg_class c ON c.oid = name::regclass";
 /// Asked by the role itself.
 pub(super) const MAY_STREAM: &str =
-    "SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user";
+    "SELECT rolreplication AND NOT rolsuper FROM pg_roles WHERE rolname = current_user";
 
 /// Tables with a bucket that lack the trigger: they would be left behind.
 pub(super) const UNPROTECTED: &str = "SELECT format('%I.%I', n.nspname, c.relname)
@@ -271,7 +271,7 @@ pub(super) const STANDBY_SLOTS: &str = "WITH named AS (
         ARRAY(SELECT r.application_name FROM pg_stat_replication r
               LEFT JOIN pg_replication_slots s ON s.active_pid = r.pid
               WHERE r.state = 'streaming' AND coalesce(s.slot_type, 'physical') = 'physical'
-                AND coalesce(NOT s.temporary, true) AND coalesce(s.slot_name::text, '') NOT IN (SELECT name FROM named)
+                AND r.application_name <> 'pg_basebackup' AND coalesce(s.slot_name::text, '') NOT IN (SELECT name FROM named)
                 AND r.application_name NOT LIKE 'bucket\\_move\\_%' AND r.application_name NOT LIKE 'pg\\_%\\_sync\\_%')";
 /// Asked of a standby: through which slot it follows, and whether it could go on with a slot of its primary's.
 pub(super) const IS_SLOT_KEPT: &str = "SELECT current_setting('primary_slot_name'), EXISTS (

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 const POLL: Duration = Duration::from_micros(500);
 const FROM_THE_START: &str = "0/0";
 
-/// The names of all standbys that stream. Refused unless those are among them that the server waits for: one that is
-/// away now may be promoted later, without what the window is about to write.
-pub(super) async fn candidates(site: &mut Site) -> Result<Vec<String>, MoveError> {
+/// The names of all standbys that stream. Refused unless those are among them that the server waits for, and as many as
+/// the directory lists: one that is away now may be promoted later, without what the window is about to write.
+pub(super) async fn candidates(site: &mut Site, listed: usize) -> Result<Vec<String>, MoveError> {
     let setting: String = site.one(sqlx::query_scalar(sql::SYNCHRONOUS)).await?;
     let named = names(&setting);
     let place = site.place;
@@ -20,10 +20,18 @@ pub(super) async fn candidates(site: &mut Site) -> Result<Vec<String>, MoveError
         )));
     }
     let streaming = with(site, FROM_THE_START).await?;
-    match named.iter().find(|name| !streaming.iter().any(|found| found.eq_ignore_ascii_case(name))) {
-        Some(missing) => Err(MoveError::NotReady(format!("{place}: its standby {missing} does not stream"))),
-        None => Ok(streaming),
+    if let Some(missing) =
+        named.iter().find(|name| !streaming.iter().any(|found| found.eq_ignore_ascii_case(name)))
+    {
+        return Err(MoveError::NotReady(format!("{place}: its standby {missing} does not stream")));
     }
+    if streaming.len() < listed {
+        let there = streaming.len();
+        return Err(MoveError::NotReady(format!(
+            "{place}: the directory lists {listed} replicas, and {there} standbys stream"
+        )));
+    }
+    Ok(streaming)
 }
 
 /// A cancelled wait for a synchronous standby reports success, so the command's word is not enough: each standby that

@@ -39,7 +39,7 @@ pub(super) async fn against(site: &Site, login: &Login) -> Result<Option<String>
     let row: Option<bool> = there.all(sqlx::query_scalar(sql::MAY_STREAM)).await?.into_iter().next();
     let closed = there.connection.close().await;
     closed.map_err(place.said())?;
-    Ok((row != Some(true)).then(|| format!("{place}: role {user} lacks REPLICATION")))
+    Ok((row != Some(true)).then(|| format!("{place}: role {user} lacks REPLICATION, or is a superuser")))
 }
 
 /// Lets the role read what is moved. Two movers on one shard take turns: a grant that meets another one fails.

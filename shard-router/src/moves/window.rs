@@ -38,14 +38,16 @@ pub(super) struct Window<'a> {
     pub sides: &'a mut Sides,
     pub way: Direction,
     pub stream: Stream,
+    /// Replicas that the directory lists of either side.
+    pub listed: (usize, usize),
 }
 
 impl Window<'_> {
     /// Fences, decides, or undoes what it began. After a decision nobody may go back.
     pub async fn pass(mut self, before: &Move, mut pinned: Pinned) -> Result<Passed, MoveError> {
         clean::arm(&mut self.sides.to, before.range, before.id.0, before.attempt + 1).await?;
-        let giving = candidates(&mut self.sides.from).await?;
-        let taking = candidates(&mut self.sides.to).await?;
+        let giving = candidates(&mut self.sides.from, self.listed.0).await?;
+        let taking = candidates(&mut self.sides.to, self.listed.1).await?;
         let opened = Instant::now();
         let record = self.ledger.open_window(before, self.way, self.config.window).await?;
         let passed = match self.watch.reached(&record, Step::FenceDecided) {
