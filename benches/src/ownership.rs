@@ -44,6 +44,9 @@ pub struct Options {
     /// the check weighs most; from two on it waits for any one of them, as in production
     #[arg(long, value_delimiter = ',', default_values_t = [0, 2])]
     replicas: Vec<u16>,
+    /// Every flush of the log waits so many microseconds more, as on a slower disk: PostgreSQL's `commit_delay`
+    #[arg(long, default_value_t = 0)]
+    commit_delay_us: u32,
 }
 
 /// One row of the table.
@@ -100,7 +103,7 @@ async fn one_cluster(
     let cluster = spec.auth_node(options.auth_node.canonicalize()?).start().await?;
     // It has made the tables; from here on nobody else asks.
     cluster.kill("node-1").await?;
-    facts.settings = set_up(&cluster).await?;
+    facts.settings = set_up(&cluster, options.commit_delay_us).await?;
     facts.server = format!("PostgreSQL {}", cluster.state()?.servers.postgres_version);
     let mut clients = clients(&cluster, most).await?;
     let server = group(&cluster, is_primary)?;
@@ -133,9 +136,13 @@ async fn one_cluster(
 }
 
 /// Makes the tables; the settings that decide how durable a commit is, by the server's own word.
-async fn set_up(cluster: &Cluster) -> Outcome<String> {
+async fn set_up(cluster: &Cluster, commit_delay_us: u32) -> Outcome<String> {
     let mut owner = PgConnection::connect(&cluster.dsn(PRIMARY)?).await?;
-    for setting in ["autovacuum = off", "checkpoint_timeout = '1h'", "max_wal_size = '8GB'"] {
+    // However few transactions are under way.
+    let delay = format!("commit_delay = {commit_delay_us}");
+    let fixed =
+        ["autovacuum = off", "checkpoint_timeout = '1h'", "max_wal_size = '8GB'", "commit_siblings = 0"];
+    for setting in fixed.into_iter().chain([delay.as_str()]) {
         sqlx::raw_sql(AssertSqlSafe(format!("ALTER SYSTEM SET {setting}"))).execute(&mut owner).await?;
     }
     sqlx::raw_sql("SELECT pg_reload_conf()").execute(&mut owner).await?;
@@ -143,7 +150,7 @@ async fn set_up(cluster: &Cluster) -> Outcome<String> {
     sqlx::raw_sql(AssertSqlSafe(tables)).execute(&mut owner).await?;
     sqlx::raw_sql("CHECKPOINT").execute(&mut owner).await?;
     let mut told = Vec::new();
-    for name in ["fsync", "synchronous_commit", "wal_sync_method"] {
+    for name in ["fsync", "synchronous_commit", "wal_sync_method", "commit_delay"] {
         let sql = format!("SHOW {name}");
         let value: String = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut owner).await?;
         told.push(format!("{name} {value}"));
