@@ -64,7 +64,7 @@ async fn ask(conn: &mut Conn, wanted: Position) -> Result<Found, sqlx::Error> {
         let query = sqlx::query_as::<_, (Option<i32>, Option<String>)>(sql::REPLAYED).fetch_one(&mut **conn);
         let (timeline, lsn) = within(left, query).await?;
         let replayed = Position::replayed(timeline, lsn.as_deref());
-        conn.has_replayed(replayed);
+        conn.note_replayed(replayed);
         match replayed {
             Some(replayed) if replayed.covers(wanted) => {
                 return Ok(if pause == FIRST_PAUSE { Found::Asked } else { Found::Waited });

@@ -124,7 +124,7 @@ impl Conn {
     }
 
     /// Remembers what it said.
-    pub(crate) fn has_replayed(&mut self, position: Option<Position>) {
+    pub(crate) fn note_replayed(&mut self, position: Option<Position>) {
         if let Some(object) = self.object.as_mut() {
             object.replayed = position;
         }

@@ -7,14 +7,17 @@ use auth_core::ports::{Accounts, Freshness, Sessions, StoreError, trail};
 use sqlx::{Connection, PgConnection};
 
 use crate::Trials;
-use crate::env::{Account, Env, eventually};
+use crate::env::{Account, Env, POOL_SIZE, eventually, shard};
 
 pub fn add(trials: &mut Trials) {
     trials.add("replicas::a_paused_replay_is_seen_only_where_allowed", stale);
     trials.add("replicas::own_writes_are_seen_and_only_what_is_missing_goes_to_the_primary", own_writes);
     trials.add("replicas::every_own_write_is_seen_at_once", hundred_writes);
     trials.add("replicas::a_read_of_the_primary_gives_a_position_and_one_of_a_replica_none", positions);
-    trials.add("replicas::without_replicas_the_primary_answers", gone);
+    trials.add(
+        "replicas::without_replicas_the_primary_answers_with_half_of_its_pool",
+        without_replicas_the_primary_answers_with_half_of_its_pool,
+    );
 }
 
 async fn stale(env: Arc<Env>) {
@@ -141,11 +144,23 @@ async fn positions(env: Arc<Env>) {
     .await;
 }
 
-async fn gone(env: Arc<Env>) {
+async fn without_replicas_the_primary_answers_with_half_of_its_pool(env: Arc<Env>) {
     let a = env.account().await;
     env.cluster.kill("shard-1-replica-1").await.unwrap();
     for _ in 0..5 {
         assert_eq!(env.store.list(a.user.id, 10, Freshness::ReplicaAllowed).await.unwrap().len(), 1);
     }
+    // Its reads get half of the primary's pool. One more is turned away, and whoever needs the primary still finds it.
+    let mut held = Vec::new();
+    for _ in 0..POOL_SIZE / 2 {
+        held.push(env.router.reader(shard(1), 1, None).await.unwrap());
+    }
+    let (refused, fresh) = tokio::join!(
+        env.store.list(a.user.id, 10, Freshness::ReplicaAllowed),
+        env.store.list(a.user.id, 10, Freshness::Primary)
+    );
+    held.into_iter().for_each(shard_router::Conn::release);
+    assert!(matches!(refused, Err(StoreError::Overloaded(_))), "{refused:?}");
+    assert_eq!(fresh.unwrap().len(), 1);
     env.cluster.start("shard-1-replica-1").await.unwrap();
 }
