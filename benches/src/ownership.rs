@@ -1,7 +1,7 @@
-//! `figures ownership`: what the gate in each statement and the trigger on each row cost where commits are durable.
+//! `figures ownership`: what the ownership check of a write costs where commits are durable.
 //!
-//! The same work on tables of one shape: bare, with the gate, with gate and trigger, in rounds A B C C B A over several
-//! connections, on a real primary with fsync and synchronous commit on, alone and with synchronous standbys. Checkpoints
+//! The same statements on tables of one shape: bare, and with the policies and triggers of `meta.protect`, in rounds A B B A
+//! over several connections, on a real primary with fsync and synchronous commit on, alone and with synchronous standbys. Checkpoints
 //! and autovacuum are put off: both would fall on one round and not on the other, and page images after a checkpoint
 //! would hide the check.
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ pub struct Options {
     /// The document whose section is written anew; without it the section is printed only
     #[arg(long)]
     write: Option<PathBuf>,
-    /// Blocks of rounds: bare, gate, gate and trigger, and back again
+    /// Blocks of rounds: bare, protected, and back again
     #[arg(long, default_value_t = 20)]
     blocks: usize,
     /// Transactions a round
@@ -66,7 +66,7 @@ pub struct Cost {
 }
 
 /// What a block's two rounds of each guard took, in the order of [`Guard::ALL`].
-pub type Block = [Cost; 3];
+pub type Block = [Cost; 2];
 
 /// Measures and reports.
 pub async fn run(options: &Options) -> Outcome<()> {

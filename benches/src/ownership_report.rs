@@ -27,7 +27,7 @@ pub struct Facts {
 /// The whole section.
 pub fn text(facts: &Facts, found: &[Series]) -> String {
     let mut text = format!(
-        "{} One primary, {}. {} blocks of rounds A B C C B A, {} transactions a round. Load average afterwards \
+        "{} One primary, {}. {} blocks of rounds A B B A, {} transactions a round. Load average afterwards \
          {}.\n\n",
         made_by(COMMAND, &facts.server),
         facts.settings,
@@ -35,17 +35,17 @@ pub fn text(facts: &Facts, found: &[Series]) -> String {
         facts.transactions,
         load_average()
     );
-    text += "| | replicas | connections | transactions a second, bare | with gate and trigger | ms each, bare | throughput \
-             lost, % (95 %) | ≤ 3 % | server's CPU each, bare, µs | with the gate | with both | more a row for the gate, µs \
-             (95 %) | for both |\n|---|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|\n";
+    text += "| | replicas | connections | transactions a second, bare | protected | ms each, bare | throughput lost, % \
+             (95 %) | ≤ 3 % | server's CPU each, bare, µs | protected | more a row, µs (95 %) \
+             |\n|---|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|\n";
     for series in found {
         text += &row(series, facts.transactions);
     }
     let idle: Vec<String> = facts.idle.iter().map(|idle| format!("{:.1}", idle / 1000.0)).collect();
     let _ = writeln!(
         text,
-        "\nIdle, taken off above: {} ms of CPU a second. Bare: the same statement on a table of the same shape, no gate in it \
-         and no trigger on it. Replicas: none, or asynchronous, or from two on any one of them synchronous; their CPU is not \
+        "\nIdle, taken off above: {} ms of CPU a second. Bare: the same statement on a table of the same shape, with no \
+         policy and no trigger on it. Replicas: none, or asynchronous, or from two on any one of them synchronous; their CPU is not \
          counted.",
         idle.join(" and ")
     );
@@ -54,34 +54,31 @@ pub fn text(facts: &Facts, found: &[Series]) -> String {
 
 fn row(series: &Series, transactions: usize) -> String {
     let Series { work, replicas, connections, blocks } = series;
-    let [bare, gate, both] = Guard::ALL.map(|guard| guard as usize);
+    let [bare, protected] = Guard::ALL.map(|guard| guard as usize);
     let done = (transactions / connections * connections) as f64 * ROUNDS;
     let middle = |of: &dyn Fn(&Block) -> f64| median(blocks.iter().map(of).collect());
     let rate = |guard: usize| middle(&|block| done / block[guard].seconds);
     let cpu = |guard: usize| middle(&|block| block[guard].cpu_us / done);
-    let slower: Vec<f64> = blocks.iter().map(|block| block[bare].seconds / block[both].seconds).collect();
+    let slower: Vec<f64> =
+        blocks.iter().map(|block| block[bare].seconds / block[protected].seconds).collect();
     let lost = stats::ratio(&slower).map(|ratio| Estimate {
         value: (1.0 - ratio.value) * 100.0,
         low: (1.0 - ratio.high) * 100.0,
         high: (1.0 - ratio.low) * 100.0,
     });
-    let more = |guard: usize| {
-        let a_row = |block: &Block| (block[guard].cpu_us - block[bare].cpu_us) / done / work.rows();
-        interval(stats::mean(&blocks.iter().map(a_row).collect::<Vec<f64>>()))
-    };
+    let a_row = |block: &Block| (block[protected].cpu_us - block[bare].cpu_us) / done / work.rows();
+    let more = stats::mean(&blocks.iter().map(a_row).collect::<Vec<f64>>());
     format!(
-        "| {} | {replicas} | {connections} | {:.0} | {:.0} | {:.1} | {} | {} | {:.0} | {:.0} | {:.0} | {} | {} |\n",
+        "| {} | {replicas} | {connections} | {:.0} | {:.0} | {:.1} | {} | {} | {:.0} | {:.0} | {} |\n",
         work.name(),
         rate(bare),
-        rate(both),
+        rate(protected),
         *connections as f64 * 1000.0 / rate(bare),
         interval(lost),
         lost.map_or("–", |lost| lost.within(f64::NEG_INFINITY, GOAL_PERCENT).word()),
         cpu(bare),
-        cpu(gate),
-        cpu(both),
-        more(gate),
-        more(both),
+        cpu(protected),
+        interval(more),
     )
 }
 

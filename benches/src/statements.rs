@@ -1,9 +1,10 @@
-//! The statements whose ownership check is measured, with and without it, and the tables they write to: three of each
+//! The statements whose ownership check is measured, with and without it, and the tables they write to: two of each
 //! shape, which is that of the real ones, indexes included.
-use shard_router::{Ownership, gated};
+use shard_router::{Gated, Ownership, gated};
+use sqlx::postgres::PgArguments;
 use sqlx::postgres::types::PgInterval;
 use sqlx::types::Uuid;
-use sqlx::{Connection, PgConnection, Row, ValueRef};
+use sqlx::{Arguments, Connection, PgConnection, Row, ValueRef};
 
 use crate::Outcome;
 
@@ -13,10 +14,8 @@ pub const TABLES: &str = "
     CREATE TABLE bench.account (LIKE shard.users INCLUDING ALL);
     CREATE TABLE bench.address (LIKE shard.user_identifiers INCLUDING ALL);
     CREATE TABLE bench.bare_session (LIKE shard.sessions INCLUDING ALL) WITH (fillfactor = 80);
-    CREATE TABLE bench.gated_session (LIKE shard.sessions INCLUDING ALL) WITH (fillfactor = 80);
     CREATE TABLE bench.owned_session (LIKE shard.sessions INCLUDING ALL) WITH (fillfactor = 80);
     CREATE TABLE bench.bare_outbox (LIKE shard.outbox INCLUDING ALL);
-    CREATE TABLE bench.gated_outbox (LIKE shard.outbox INCLUDING ALL);
     CREATE TABLE bench.owned_outbox (LIKE shard.outbox INCLUDING ALL);
     SELECT meta.protect('bench.owned_session'), meta.protect('bench.owned_outbox');
     GRANT USAGE ON SCHEMA bench TO tessera_app;
@@ -35,29 +34,33 @@ pub const TABLES: &str = "
         SELECT bucket, session_id, user_id, 1, 'first-party', '{pwd}', hash, 1, hash, true, '192.0.2.1',
             repeat('x', 100), now() + interval '30 days', now() + interval '90 days'
         FROM person;
-    INSERT INTO bench.gated_session SELECT * FROM bench.bare_session;
     INSERT INTO bench.owned_session SELECT * FROM bench.bare_session;
-    ANALYZE bench.account, bench.address, bench.bare_session, bench.gated_session, bench.owned_session;";
+    ANALYZE bench.account, bench.address, bench.bare_session, bench.owned_session;";
+
+/// Binds values in order, or returns an error from the enclosing function.
+macro_rules! args {
+    ($($value:expr),*) => {{
+        let mut args = PgArguments::default();
+        $( args.add($value)?; )*
+        args
+    }};
+}
 
 /// Where the sessions are.
 pub const ROWS: &str =
     "SELECT bucket, session_id, user_id, seed_hash FROM bench.bare_session ORDER BY bucket";
 
 macro_rules! rotate {
-    ($table:literal, $from:literal, $gate:literal) => {
+    ($table:literal) => {
         concat!(
             "UPDATE bench.",
             $table,
             " s SET generation = s.generation + 1, rotated_at = now(), replays = 0, refresh_kid = $5,
                 last_seen_at = now(), ip = $6, user_agent = $7, expires_at = LEAST(s.absolute_expires_at, now() + $8),
                 bound = s.bound OR coalesce(s.device_hash = $9, false)
-             FROM ",
-            $from,
-            "bench.account u LEFT JOIN bench.address i
+             FROM bench.account u LEFT JOIN bench.address i
                 ON i.bucket = $1 AND i.user_id = u.user_id AND i.is_primary AND i.state = 'active'
-             WHERE ",
-            $gate,
-            "s.bucket = $1 AND s.session_id = $2 AND s.generation = $3 AND s.seed_hash = $4
+             WHERE s.bucket = $1 AND s.session_id = $2 AND s.generation = $3 AND s.seed_hash = $4
                 AND s.revoked_at IS NULL AND s.expires_at > now()
                 AND u.bucket = $1 AND u.user_id = s.user_id AND u.status = 'active'
              RETURNING s.session_id, s.user_id, s.tenant_id, s.client_id, s.amr, s.auth_time, s.version, s.expires_at,
@@ -67,75 +70,45 @@ macro_rules! rotate {
 }
 
 macro_rules! touch {
-    ($table:literal, $from:literal, $gate:literal) => {
+    ($table:literal) => {
         concat!(
             "UPDATE bench.",
             $table,
-            " s SET version = s.version + 1, last_seen_at = now() ",
-            $from,
-            "WHERE ",
-            $gate,
-            "s.bucket = $1 AND s.session_id = $2 AND s.revoked_at IS NULL RETURNING s.version"
+            " s SET version = s.version + 1, last_seen_at = now()
+             WHERE s.bucket = $1 AND s.session_id = $2 AND s.revoked_at IS NULL RETURNING s.version"
         )
     };
 }
 
 macro_rules! note {
-    ($table:literal, $from:literal) => {
+    ($table:literal) => {
         concat!(
             "INSERT INTO bench.",
             $table,
             " (bucket, outbox_id, tenant_id, topic, user_id, payload)
-             SELECT $1, gen_random_uuid(), 1, 'notice.session_ended', $2, '{\"reason\": \"logout\"}'::jsonb ",
-            $from,
-            " RETURNING outbox_id"
+             VALUES ($1, gen_random_uuid(), 1, 'notice.session_ended', $2, '{\"reason\": \"logout\"}'::jsonb)
+             RETURNING outbox_id"
         )
-    };
-}
-
-macro_rules! gated_rotate {
-    ($table:literal) => {
-        gated!(
-            rotate!($table, "o, ", "o.state = 'A' AND ");
-            "w.session_id, w.user_id, w.tenant_id, w.client_id, w.amr, w.auth_time, w.version, w.expires_at, w.generation,
-             w.refresh_kid, w.name, w.created_at, w.sealed, w.verified_at"
-        )
-    };
-}
-
-macro_rules! gated_touch {
-    ($table:literal) => {
-        gated!(touch!($table, "FROM o ", "o.state = 'A' AND "); "w.version")
-    };
-}
-
-macro_rules! gated_note {
-    ($table:literal) => {
-        gated!(note!($table, "FROM o WHERE o.state = 'A'"); "w.outbox_id")
     };
 }
 
 // In the order of `Guard`.
-const ROTATE: [&str; 3] =
-    [rotate!("bare_session", "", ""), gated_rotate!("gated_session"), gated_rotate!("owned_session")];
-const TOUCH: [&str; 3] =
-    [touch!("bare_session", "", ""), gated_touch!("gated_session"), gated_touch!("owned_session")];
-const NOTE: [&str; 3] = [note!("bare_outbox", ""), gated_note!("gated_outbox"), gated_note!("owned_outbox")];
+const ROTATE: [Gated; 2] = [gated!(rotate!("bare_session")), gated!(rotate!("owned_session"))];
+const TOUCH: [Gated; 2] = [gated!(touch!("bare_session")), gated!(touch!("owned_session"))];
+const NOTE: [Gated; 2] = [gated!(note!("bare_outbox")), gated!(note!("owned_outbox"))];
 
 /// What stands between a statement and somebody else's bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
     /// Nothing.
     Bare,
-    /// The gate in the statement.
-    Gate,
-    /// The gate, and the trigger on each row: what every table of a shard has.
-    GateAndTrigger,
+    /// What every table of a shard has: `meta.protect`.
+    Protected,
 }
 
 impl Guard {
-    /// All three.
-    pub const ALL: [Self; 3] = [Self::Bare, Self::Gate, Self::GateAndTrigger];
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Bare, Self::Protected];
 }
 
 /// What is done in one transaction.
@@ -174,7 +147,7 @@ pub struct Item {
     session: Uuid,
     user: Uuid,
     seed_hash: Vec<u8>,
-    generation: [i64; 3],
+    generation: [i64; 2],
 }
 
 impl Item {
@@ -185,7 +158,7 @@ impl Item {
             session: row.try_get(1)?,
             user: row.try_get(2)?,
             seed_hash: row.try_get(3)?,
-            generation: [0; 3],
+            generation: [0; 2],
         })
     }
 }
@@ -193,44 +166,37 @@ impl Item {
 /// One transaction.
 pub async fn carry_out(conn: &mut PgConnection, work: Work, guard: Guard, item: &mut Item) -> Outcome<()> {
     match work {
-        Work::Rotation => rotate(conn, guard, item).await,
+        Work::Rotation => {
+            let generation = &mut item.generation[guard as usize];
+            let args = args![
+                item.bucket,
+                item.session,
+                *generation,
+                item.seed_hash.as_slice(),
+                2_i64,
+                "192.0.2.7",
+                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+                PgInterval { months: 0, days: 30, microseconds: 0 },
+                item.seed_hash.as_slice()
+            ];
+            write(conn, &ROTATE[guard as usize], args).await?;
+            *generation += 1;
+            Ok(())
+        }
         Work::TwoStatements => {
             let mut tx = conn.begin().await?;
-            let touched = sqlx::query(TOUCH[guard as usize]).bind(item.bucket).bind(item.session);
-            written(touched.fetch_optional(&mut *tx).await?, guard)?;
-            let noted = sqlx::query(NOTE[guard as usize]).bind(item.bucket).bind(item.user);
-            written(noted.fetch_optional(&mut *tx).await?, guard)?;
+            write(&mut tx, &TOUCH[guard as usize], args![item.bucket, item.session]).await?;
+            write(&mut tx, &NOTE[guard as usize], args![item.bucket, item.user]).await?;
             Ok(tx.commit().await?)
         }
     }
 }
 
-async fn rotate(conn: &mut PgConnection, guard: Guard, item: &mut Item) -> Outcome<()> {
-    let generation = &mut item.generation[guard as usize];
-    let query = sqlx::query(ROTATE[guard as usize])
-        .bind(item.bucket)
-        .bind(item.session)
-        .bind(*generation)
-        .bind(item.seed_hash.as_slice())
-        .bind(2_i64)
-        .bind("192.0.2.7")
-        .bind("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
-        .bind(PgInterval { months: 0, days: 30, microseconds: 0 })
-        .bind(item.seed_hash.as_slice());
-    written(query.fetch_optional(conn).await?, guard)?;
-    *generation += 1;
-    Ok(())
-}
-
-/// The row must have been written: a statement that finds nothing would be measured as a cheap one.
-fn written(row: Option<sqlx::postgres::PgRow>, guard: Guard) -> Outcome<()> {
-    let gate = guard != Guard::Bare;
-    if gate && Ownership::from_row(row.as_ref())? != Ownership::Active {
-        return Err("the shard says that it does not own the bucket".into());
-    }
-    let row = row.ok_or("no row was written")?;
-    // The first column of the statement itself: null if only the gate has answered.
-    if row.try_get_raw(if gate { 3 } else { 0 })?.is_null() {
+/// The row must have been written: a statement that finds nothing would be measured as another one.
+async fn write(conn: &mut PgConnection, statement: &Gated, args: PgArguments) -> Outcome<()> {
+    let (ownership, rows) = statement.run(conn, args).await?;
+    let found = rows.first().map(|row| row.try_get_raw(0)).transpose()?;
+    if ownership != Ownership::Active || found.is_none_or(|value| value.is_null()) {
         return Err("no row was written".into());
     }
     Ok(())

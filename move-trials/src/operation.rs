@@ -1,23 +1,21 @@
 //! One operation of the load, carried to its end the way that a node does it: place, gate, redirect, wait.
 
 use shard_router::shard_key::Bucket;
-use shard_router::{Conn, MAX_FENCE_WAIT, Ownership, Router, gated, gated_read};
-use sqlx::Connection;
+use shard_router::{Conn, Gated, MAX_FENCE_WAIT, Ownership, Router, gated, gated_read};
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments, Connection};
 use std::time::{Duration, Instant};
 
-const INSERT: &str = gated!(
-    "INSERT INTO trial.op (bucket, seq) SELECT $1, $2 FROM o WHERE o.state = 'A' ON CONFLICT DO NOTHING RETURNING seq";
-    "w.seq"
+const INSERT: Gated = gated!(
+    "INSERT INTO trial.op (bucket, seq) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING seq AS answer"
 );
-const COUNT: &str = gated!(
-    "UPDATE trial.counter c SET n = c.n + 1 FROM o WHERE o.state = 'A' AND c.bucket = $1 AND c.id = $2 RETURNING c.n";
-    "w.n"
+const COUNT: Gated = gated!(
+    "UPDATE trial.counter c SET n = c.n + 1 WHERE c.bucket = $1 AND c.id = $2 RETURNING c.n AS answer"
 );
-const DELETE: &str = gated!(
-    "DELETE FROM trial.op p USING o WHERE o.state = 'A' AND p.bucket = $1 AND p.seq = $2 RETURNING p.seq";
-    "w.seq"
-);
-const READ: &str = gated_read!("SELECT c.n FROM trial.counter c WHERE c.bucket = $1 AND c.id = $2"; "w.n");
+const DELETE: Gated =
+    gated!("DELETE FROM trial.op p WHERE p.bucket = $1 AND p.seq = $2 RETURNING p.seq AS answer");
+const READ: Gated =
+    gated_read!("SELECT c.n AS answer FROM trial.counter c WHERE c.bucket = $1 AND c.id = $2");
 
 /// A node answers 503 after this; the load goes on asking, as a client would.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -144,18 +142,19 @@ async fn add(conn: &mut Conn, bucket: Bucket, seq: i64, id: i32) -> Result<Said,
 
 async fn one(
     connection: &mut sqlx::PgConnection,
-    statement: &'static str,
+    statement: Gated,
     bucket: Bucket,
     key: i64,
 ) -> Result<Said, sqlx::Error> {
     use sqlx::Row;
-    let query = sqlx::query(statement).bind(i32::from(bucket)).bind(key);
-    let row = query.fetch_optional(connection).await?;
-    match Ownership::from_row(row.as_ref())? {
-        Ownership::Active => {
-            let found: Option<i64> = row.map(|row| row.try_get(3)).transpose()?.flatten();
+    let mut args = PgArguments::default();
+    args.add(i32::from(bucket)).map_err(sqlx::Error::Encode)?;
+    args.add(key).map_err(sqlx::Error::Encode)?;
+    match statement.run(connection, args).await? {
+        (Ownership::Active, rows) => {
+            let found: Option<i64> = rows.first().map(|row| row.try_get("answer")).transpose()?.flatten();
             Ok(found.map_or(Said::Missing, Said::Done))
         }
-        elsewhere => Ok(Said::NotHere(elsewhere)),
+        (elsewhere, _) => Ok(Said::NotHere(elsewhere)),
     }
 }

@@ -1,8 +1,51 @@
-//! The one shape that every statement on a shard's tables has.
+//! The shapes that every statement on a shard's tables has.
 //!
-//! A row trigger never fires on zero rows: on a bucket that moved away, a bare `UPDATE … WHERE gen = 8`
-//! answers "0 rows", which looks like a verdict and is none. So each statement reads the bucket's ownership
-//! beside its own work, in one snapshot, and `LEFT JOIN` keeps the ownership when the work found nothing.
+//! What keeps a write off somebody else's bucket are the policies on each table (`meta.protect`): rows of a bucket that is
+//! not ours are not found, and a new one is refused with an error. So "0 rows" looks like a verdict and is none: a statement
+//! that found nothing asks for the bucket's ownership beside its own work, in one snapshot, and a read always does.
+//! `LEFT JOIN` keeps the ownership when the work found nothing.
+use crate::ownership::Ownership;
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+
+/// A statement that never takes "not ours" for "not there": made by [`gated!`](crate::gated) or
+/// [`gated_read!`](crate::gated_read).
+#[derive(Clone, Copy, Debug)]
+pub struct Gated {
+    work: Option<&'static str>,
+    gate: &'static str,
+}
+
+impl Gated {
+    /// For the macros: the work alone, where that may be tried first, and with the ownership beside it.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(work: Option<&'static str>, gate: &'static str) -> Self {
+        Self { work, gate }
+    }
+
+    /// Runs it; `$1` is the bucket. Under [`Ownership::Active`] the rows are the work's; if it found nothing, there is one
+    /// whose columns are all NULL, and that is a verdict. Under anything else nothing was changed, and the rows say nothing.
+    ///
+    /// A write is tried without its gate first: what comes back was ours. One that found nothing is done again with it,
+    /// because the ownership of a moment later would not tell whether the rows had been hidden.
+    ///
+    /// # Errors
+    /// The database's. [`Ownership::from_error`] tells those that are an answer about the bucket.
+    pub async fn run(
+        &self,
+        conn: &mut PgConnection,
+        args: PgArguments,
+    ) -> Result<(Ownership, Vec<PgRow>), sqlx::Error> {
+        if let Some(work) = self.work {
+            let rows = sqlx::query_with(work, args.clone()).fetch_all(&mut *conn).await?;
+            if !rows.is_empty() {
+                return Ok((Ownership::Active, rows));
+            }
+        }
+        let rows = sqlx::query_with(self.gate, args).fetch_all(conn).await?;
+        Ok((Ownership::from_row(rows.first())?, rows))
+    }
+}
 
 /// Whether `text` contains `part`, at compile time.
 #[doc(hidden)]
@@ -23,77 +66,120 @@ pub const fn mentions(text: &str, part: &str) -> bool {
     false
 }
 
-/// A write that gates itself: `gated!(dml; columns)` or `gated!(ctes; dml; columns)`.
+/// A write as a [`Gated`]: `gated!(dml)`, `gated!(ctes; dml)` or `gated!(ctes; dml; columns)`.
 ///
-/// `$1` is always the bucket. The statement must read `FROM o` (or `USING o`) and demand `o.state = 'A'`
-/// (checked at compile time); what it `RETURNING`s is `w`. The row always carries `owner_state`,
-/// `owner_moved_to`, `owner_epoch`: read them with [`Ownership::from_row`](crate::Ownership::from_row) first.
-/// The form with CTEs is for a second write in the same statement, which PostgreSQL takes at top level only.
+/// `$1` is always the bucket, and the statement must name it and return something (checked at compile time).
+/// The forms with CTEs are for several writes in one statement, which PostgreSQL takes at top level only; they answer what the
+/// last one, `w`, returns, or `columns` of it and of the others. They have no first try, because a CTE may have written when
+/// `w` has not.
 ///
 /// ```
-/// const RENAME: &str = shard_router::gated!(
-///     "UPDATE shard.users u SET name = $3 FROM o WHERE o.state = 'A' AND u.bucket = $1 AND u.user_id = $2
-///      RETURNING u.user_id";
-///     "w.user_id"
+/// const RENAME: shard_router::Gated = shard_router::gated!(
+///     "UPDATE shard.users u SET name = $3 WHERE u.bucket = $1 AND u.user_id = $2 RETURNING u.user_id"
 /// );
-/// assert!(RENAME.starts_with("WITH o AS"));
 /// ```
-/// A statement that forgets the gate does not compile:
+/// A statement that forgets its bucket does not compile, nor one whose rows nobody would see:
 /// ```compile_fail
-/// const RENAME: &str = shard_router::gated!("UPDATE shard.users SET name = $3 WHERE bucket = $1"; "w.user_id");
+/// const RENAME: shard_router::Gated =
+///     shard_router::gated!("UPDATE shard.users u SET name = $2 WHERE u.user_id = $3 RETURNING u.user_id");
+/// ```
+/// ```compile_fail
+/// const RENAME: shard_router::Gated = shard_router::gated!("UPDATE shard.users SET name = $2 WHERE bucket = $1");
 /// ```
 #[macro_export]
 macro_rules! gated {
-    ($dml:expr; $columns:expr) => {
-        $crate::gated!(@checked "", $dml, $columns)
-    };
-    ($ctes:expr; $dml:expr; $columns:expr) => {
-        $crate::gated!(@checked concat!(", ", $ctes), $dml, $columns)
-    };
-    (@checked $ctes:expr, $dml:expr, $columns:expr) => {{
-        const _: () = assert!($crate::gate::mentions($dml, "o.state"), "a write must demand o.state = 'A'");
-        $crate::gated!(@shape $ctes, $dml, $columns)
-    }};
-    (@shape $ctes:expr, $inner:expr, $columns:expr) => {
-        concat!(
-            "WITH o AS (SELECT state, moved_to, epoch FROM meta.bucket_owner WHERE bucket = $1)",
-            $ctes,
-            ", w AS (",
-            $inner,
-            ") SELECT o.state AS owner_state, o.moved_to AS owner_moved_to, o.epoch AS owner_epoch, ",
-            $columns,
-            " FROM o LEFT JOIN w ON true"
+    ($dml:expr) => {{
+        const _: () = assert!($crate::gate::is_write($dml), "a write names its bucket, $1, and returns something");
+        $crate::Gated::new(
+            Some($dml),
+            concat!(
+                "WITH o AS (SELECT state, moved_to, epoch FROM meta.bucket_owner WHERE bucket = $1), w AS (",
+                $dml,
+                ") SELECT o.state AS owner_state, o.moved_to AS owner_moved_to, o.epoch AS owner_epoch, w.*
+                 FROM o LEFT JOIN w ON true"
+            ),
         )
+    }};
+    ($ctes:expr; $dml:expr) => {
+        $crate::gated!($ctes; $dml; "w.*")
     };
+    ($ctes:expr; $dml:expr; $columns:expr) => {{
+        const _: () = assert!($crate::gate::mentions($ctes, "$1"), "a write names its bucket, $1");
+        $crate::Gated::new(
+            None,
+            concat!(
+                "WITH o AS (SELECT state, moved_to, epoch FROM meta.bucket_owner WHERE bucket = $1), ",
+                $ctes,
+                ", w AS (",
+                $dml,
+                ") SELECT o.state AS owner_state, o.moved_to AS owner_moved_to, o.epoch AS owner_epoch, ",
+                $columns,
+                " FROM o LEFT JOIN w ON true"
+            ),
+        )
+    }};
 }
 
-/// A read that gates itself: `gated_read!(select; columns)`, with the select as `w`.
+/// Names its bucket as `$1`, and returns something.
+#[doc(hidden)]
+#[must_use]
+pub const fn is_write(dml: &str) -> bool {
+    mentions(dml, "RETURNING")
+        && (mentions(dml, "bucket = $1") || mentions(dml, "SELECT $1") || mentions(dml, "($1"))
+}
+
+/// A read, or a lock, as a [`Gated`]: `gated_read!(select)`, or `gated_read!(select; columns)` to answer more than the
+/// columns of the select, which is `w`.
 ///
-/// As [`gated!`](crate::gated), except that the select need not mention `o`: what it found is believed only
-/// if the ownership beside it is `Active` (on a replica, see SHARDING 2.4).
+/// What it found is believed only if the ownership beside it is `Active` (on a replica, see docs/reads.md). A lock
+/// finds rows of a bucket that is ours only, as a write does.
 #[macro_export]
 macro_rules! gated_read {
+    ($select:expr) => {
+        $crate::gated_read!($select; "w.*")
+    };
     ($select:expr; $columns:expr) => {
-        $crate::gated!(@shape "", $select, $columns)
+        $crate::Gated::new(
+            None,
+            concat!(
+                "SELECT o.state AS owner_state, o.moved_to AS owner_moved_to, o.epoch AS owner_epoch, ",
+                $columns,
+                " FROM meta.bucket_owner o LEFT JOIN (",
+                $select,
+                ") w ON true WHERE o.bucket = $1"
+            ),
+        )
     };
 }
 
 #[cfg(test)]
 mod tests {
-    use super::mentions;
+    use super::{Gated, is_write, mentions};
 
     #[test]
     fn statements_have_the_shape() {
-        let sql = gated_read!("SELECT u.name FROM shard.users u WHERE u.bucket = $1"; "w.name");
+        const READ: Gated = gated_read!("SELECT u.name FROM shard.users u WHERE u.bucket = $1");
+        assert_eq!(READ.work, None);
         assert_eq!(
-            sql,
-            "WITH o AS (SELECT state, moved_to, epoch FROM meta.bucket_owner WHERE bucket = $1), \
-             w AS (SELECT u.name FROM shard.users u WHERE u.bucket = $1) \
-             SELECT o.state AS owner_state, o.moved_to AS owner_moved_to, o.epoch AS owner_epoch, w.name \
-             FROM o LEFT JOIN w ON true"
+            READ.gate,
+            "SELECT o.state AS owner_state, o.moved_to AS owner_moved_to, o.epoch AS owner_epoch, w.* \
+             FROM meta.bucket_owner o LEFT JOIN (SELECT u.name FROM shard.users u WHERE u.bucket = $1) w \
+             ON true WHERE o.bucket = $1"
         );
-        let sql = gated!("x AS (SELECT 1)"; "DELETE FROM t USING o WHERE o.state = 'A' RETURNING t.a"; "w.a");
-        assert!(sql.contains("bucket = $1), x AS (SELECT 1), w AS (DELETE"));
+        const WRITE: Gated = gated!("DELETE FROM t WHERE t.bucket = $1 RETURNING t.a");
+        assert_eq!(WRITE.work, Some("DELETE FROM t WHERE t.bucket = $1 RETURNING t.a"));
+        assert!(WRITE.gate.contains("bucket = $1), w AS (DELETE FROM t WHERE t.bucket = $1 RETURNING t.a)"));
+        const BOTH: Gated = gated!("x AS (DELETE FROM s WHERE s.bucket = $1)"; "DELETE FROM t WHERE t.bucket = $1 RETURNING t.a");
+        assert_eq!(BOTH.work, None, "the first of two may have written when the second has not");
+        assert!(BOTH.gate.contains("bucket = $1), x AS (DELETE FROM s"));
+    }
+
+    #[test]
+    fn a_write_names_its_bucket() {
+        assert!(is_write("UPDATE t SET a = $2 WHERE t.bucket = $1 RETURNING a"));
+        assert!(is_write("INSERT INTO t (bucket) VALUES ($1) RETURNING a"));
+        assert!(!is_write("UPDATE t SET a = $2 WHERE t.bucket = $2 RETURNING a"));
+        assert!(!is_write("UPDATE t SET a = $2 WHERE t.bucket = $1"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! [`Router`]: pools, health, the polled directory. The map may be of any age: every statement asks the shard
 //! itself ([`gated!`]), and the shard's answer repairs the map. Nothing here is needed for safety.
 //!
-//! A caller's loop: `place` → `primary` → gated statement → [`Ownership::from_row`] (or
+//! A caller's loop: `place` → `primary` → [`Gated::run`] (or, of its error,
 //! [`Ownership::from_error`]) → [`Router::redirected`]: if it says that the map has changed, again at once, at most
 //! [`MAX_HOPS`] times; if not, the bucket is between two owners: give the connection back, [`Router::fence_wait`],
 //! sleep 1–5 ms, again, for at most [`MAX_FENCE_WAIT`].
@@ -40,6 +40,7 @@ pub use breaker::{Breaker, BreakerSettings, Change, Pass, Phase};
 pub use bulkhead::{FenceFull, FencePermit, MAX_WAITERS_PER_BUCKET, MAX_WAITERS_PER_SHARD};
 pub use checks::CheckError;
 pub use config::RouterConfig;
+pub use gate::Gated;
 pub use map::{BucketMap, Hint, MAX_EPOCH, Placement, ShardId};
 pub use ownership::{OwnerState, Ownership, SQLSTATE_BUCKET_CHANGED, SQLSTATE_ELSEWHERE, SQLSTATE_FENCED};
 pub use plan::first_placement;

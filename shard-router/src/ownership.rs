@@ -1,4 +1,4 @@
-//! What a shard says about a bucket, read from a gated statement's row or from the trigger's error.
+//! What a shard says about a bucket, read from a gated statement's row or from the error of a row that was refused.
 
 use crate::map::{Hint, ShardId};
 use serde::Deserialize;
@@ -86,7 +86,7 @@ impl Ownership {
         ))
     }
 
-    /// From the ownership trigger's error; `None` if the error is about something else.
+    /// From the error that refuses a row, by policy or trigger; `None` if the error is about something else.
     #[must_use]
     pub fn from_error(error: &sqlx::Error) -> Option<Self> {
         let database = error.as_database_error()?;

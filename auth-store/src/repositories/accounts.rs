@@ -8,7 +8,7 @@ use auth_core::ports::{
 use chrono::Duration;
 use serde_json::json;
 use shard_key::{Bucket, IdentifierKind, SessionId, TenantId, UserId};
-use shard_router::{Position, gated, gated_read};
+use shard_router::{Gated, Position, gated, gated_read};
 use sqlx::postgres::PgConnection;
 
 use super::rows::{
@@ -21,58 +21,54 @@ use crate::tx::{Call, End, op};
 
 /// The identifier decides: nothing else is written unless it was free, or its hold is over.
 /// $1 bucket, $2 kind, $3 lookup hash, $4 tenant, $5 user, $6 name, $7 address, $8 phc, $9 pepper.
-const INSERT: &str = gated!(
+const INSERT: Gated = gated!(
     "n AS (
         INSERT INTO shard.identifiers AS i (bucket, kind, lookup_hash, tenant_id, user_id)
-        SELECT $1, $2, $3, $4, $5 FROM o WHERE o.state = 'A'
+        VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (bucket, tenant_id, kind, lookup_hash) DO UPDATE SET user_id = excluded.user_id, state = 'active',
             held_until = NULL, created_at = now()
         WHERE i.state = 'held' AND i.held_until <= now()
         RETURNING i.user_id),
      l AS (
         INSERT INTO shard.user_identifiers (bucket, user_id, kind, lookup_hash, tenant_id, sealed)
-        SELECT $1, n.user_id, $2, $3, $4, $7 FROM o, n WHERE o.state = 'A'),
+        SELECT $1, n.user_id, $2, $3, $4, $7 FROM n),
      k AS (
         INSERT INTO shard.credentials (bucket, user_id, kind, tenant_id, phc, pepper_id)
-        SELECT $1, n.user_id, 'password', $4, $8, $9 FROM o, n WHERE o.state = 'A')";
+        SELECT $1, n.user_id, 'password', $4, $8, $9 FROM n)";
     "INSERT INTO shard.users AS u (bucket, user_id, tenant_id, name)
-     SELECT $1, n.user_id, $4, $6 FROM o, n WHERE o.state = 'A'
-     RETURNING u.created_at";
-    "w.created_at"
+     SELECT $1, n.user_id, $4, $6 FROM n
+     RETURNING u.created_at"
 );
 
-const GET: &str = gated_read!(
-    "SELECT u.user_id, u.tenant_id, u.name, u.created_at AS user_created_at, i.sealed AS email_sealed,
-        i.verified_at AS email_verified_at
+const GET: Gated = gated_read!(
+    concat!("SELECT u.user_id, u.tenant_id, ", user_columns!(), "
      FROM shard.users u LEFT JOIN shard.user_identifiers i
         ON i.bucket = $1 AND i.user_id = u.user_id AND i.is_primary AND i.state = 'active'
-     WHERE u.bucket = $1 AND u.user_id = $2 AND u.status = 'active'";
-    concat!(user_columns!(), ", ", position_column!())
+     WHERE u.bucket = $1 AND u.user_id = $2 AND u.status = 'active'");
+    concat!("w.*, ", position_column!())
 );
 
-const RENAME: &str = gated!(
+const RENAME: Gated = gated!(
     "UPDATE shard.users u SET name = $3, version = u.version + 1, updated_at = now()
-     FROM o WHERE o.state = 'A' AND u.bucket = $1 AND u.user_id = $2 AND u.status = 'active'
-     RETURNING u.user_id";
-    "w.user_id"
+     WHERE u.bucket = $1 AND u.user_id = $2 AND u.status = 'active'
+     RETURNING u.user_id"
 );
 
 /// The user's addresses are held, on the user's shard; those elsewhere come with the saga that puts them there.
-const DELETE: &str = gated!(
+const DELETE: Gated = gated!(
     "h AS (
-        UPDATE shard.identifiers i SET state = 'held', held_until = now() + $3 FROM o
-        WHERE o.state = 'A' AND i.bucket = $1 AND i.user_id = $2 AND i.state IN ('active', 'reserved')
+        UPDATE shard.identifiers i SET state = 'held', held_until = now() + $3
+        WHERE i.bucket = $1 AND i.user_id = $2 AND i.state IN ('active', 'reserved')
             AND (i.tenant_id, i.kind, i.lookup_hash) IN (SELECT l.tenant_id, l.kind, l.lookup_hash
                 FROM shard.user_identifiers l WHERE l.bucket = $1 AND l.user_id = $2)),
      l AS (
-        UPDATE shard.user_identifiers l SET state = 'removed' FROM o
-        WHERE o.state = 'A' AND l.bucket = $1 AND l.user_id = $2 AND l.state = 'active'),
-     k AS (DELETE FROM shard.credentials k USING o WHERE o.state = 'A' AND k.bucket = $1 AND k.user_id = $2),
-     d AS (DELETE FROM shard.devices d USING o WHERE o.state = 'A' AND d.bucket = $1 AND d.user_id = $2)";
+        UPDATE shard.user_identifiers l SET state = 'removed'
+        WHERE l.bucket = $1 AND l.user_id = $2 AND l.state = 'active'),
+     k AS (DELETE FROM shard.credentials k WHERE k.bucket = $1 AND k.user_id = $2),
+     d AS (DELETE FROM shard.devices d WHERE d.bucket = $1 AND d.user_id = $2)";
     "UPDATE shard.users u SET status = 'deleted', deleted_at = now(), updated_at = now(), version = u.version + 1
-     FROM o WHERE o.state = 'A' AND u.bucket = $1 AND u.user_id = $2 AND u.status = 'active'
-     RETURNING u.user_id";
-    "w.user_id"
+     WHERE u.bucket = $1 AND u.user_id = $2 AND u.status = 'active'
+     RETURNING u.user_id"
 );
 
 type MaybeEnded = Once<Option<Vec<Revoked>>>;

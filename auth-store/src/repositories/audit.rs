@@ -2,6 +2,7 @@
 use auth_core::ports::StoreError;
 use serde_json::Value;
 use shard_key::{Bucket, TenantId, UserId};
+use shard_router::Gated;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 
@@ -11,11 +12,11 @@ use crate::Store;
 use crate::errors::{Kind, TxError};
 use crate::tx::{Call, End, op};
 
-/// It gates itself: the ownership trigger stands on the chain's head.
+/// It gates itself: it begins with a new row for the chain's head, which a shard that does not own the bucket refuses.
 const APPEND: &str = "SELECT shard.audit_append($1, $2, $3, $4, $5)";
 
 /// Recomputes the chain from its first row. The head must be the last row's hash, else the end was cut off.
-const VERIFY: &str = shard_router::gated_read!(
+const VERIFY: Gated = shard_router::gated_read!(
     "SELECT min(c.seq) FILTER (WHERE c.broken) AS broken, count(*) AS rows FROM (
         SELECT a.seq, a.seq <> row_number() OVER (ORDER BY a.seq) OR a.hash <> shard.audit_hash(
             coalesce(lag(a.hash) OVER (ORDER BY a.seq), sha256(''::bytea)),
@@ -26,8 +27,7 @@ const VERIFY: &str = shard_router::gated_read!(
             SELECT FROM shard.audit a WHERE a.bucket = $1 AND a.seq = h.seq AND a.hash = h.hash)
             OR EXISTS (SELECT FROM shard.audit a WHERE a.bucket = $1 AND a.seq > h.seq)
         FROM shard.audit_head h WHERE h.bucket = $1
-     ) c";
-    "w.broken, w.rows"
+     ) c"
 );
 
 /// Something that happened to a user, for the trail. Details hold ids and reasons, never a personal value.

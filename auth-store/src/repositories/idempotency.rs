@@ -3,6 +3,7 @@
 //! Only what happened is kept: a refusal has no effect, so asking again is harmless.
 use auth_core::ports::{Idempotency, Once};
 use shard_key::{Bucket, TenantId};
+use shard_router::Gated;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
@@ -13,20 +14,18 @@ use crate::errors::TxError;
 /// A lock of its own statement: a lock and a read in one would read from before the lock.
 const LOCK: &str = "SELECT pg_try_advisory_xact_lock($1)";
 
-const FIND: &str = shard_router::gated_read!(
+const FIND: Gated = shard_router::gated_read!(
     "SELECT i.request_mac, i.resource_id FROM shard.idempotency i
-     WHERE i.bucket = $1 AND i.key_hash = $2 AND i.expires_at > now()";
-    "w.request_mac, w.resource_id"
+     WHERE i.bucket = $1 AND i.key_hash = $2 AND i.expires_at > now()"
 );
 
-const INSERT: &str = shard_router::gated!(
+const INSERT: Gated = shard_router::gated!(
     "INSERT INTO shard.idempotency AS i (bucket, key_hash, tenant_id, request_mac, status, resource_id, expires_at)
-     SELECT $1, $2, $3, $4, 1, $5, now() + interval '24 hours' FROM o WHERE o.state = 'A'
+     VALUES ($1, $2, $3, $4, 1, $5, now() + interval '24 hours')
      ON CONFLICT (bucket, key_hash) DO UPDATE SET request_mac = excluded.request_mac, status = excluded.status,
         resource_id = excluded.resource_id, created_at = now(), expires_at = excluded.expires_at
      WHERE i.expires_at <= now()
-     RETURNING i.key_hash";
-    "w.key_hash"
+     RETURNING i.key_hash"
 );
 
 /// Claims the key for this transaction. `Some`: the answer is known already, or another call is working on it.

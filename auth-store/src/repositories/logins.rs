@@ -7,7 +7,7 @@ use auth_core::domain::{DeviceHash, PasswordLimits, SessionLimits};
 use auth_core::ports::{AttemptKey, Candidate, Login, Logins, Opened, Reserved, StoreError};
 use serde_json::json;
 use shard_key::{IdentifierKind, TenantId};
-use shard_router::{gated, gated_read};
+use shard_router::{Gated, gated, gated_read};
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::refresh::device;
@@ -25,7 +25,7 @@ use crate::tx::{Call, End, op};
 macro_rules! count_in_scope {
     () => {
         "INSERT INTO shard.login_attempts AS a (bucket, subject, scope, tenant_id, failures, window_ends)
-         SELECT $1, $2, $3, $4, 1, now() + $5 FROM o WHERE o.state = 'A'
+         VALUES ($1, $2, $3, $4, 1, now() + $5)
          ON CONFLICT (bucket, subject, scope) DO UPDATE SET
             granted = a.window_ends <= now() OR a.failures < $6,
             failures = CASE WHEN a.window_ends <= now() THEN 1 WHEN a.failures < $6 THEN a.failures + 1
@@ -44,27 +44,25 @@ macro_rules! count_in_scope {
 /// Everything in one committed statement, and the same work for an address that nobody has: count for the scope; find
 /// the account; count for the identifier, unless the device is known to the account. Rows are locked in the order
 /// scope, identifier. $7 kind, $8 device.
-const RESERVE: &str = gated!(
+const RESERVE: Gated = gated!(
     concat!(
         "c AS (
-            SELECT u.user_id, u.tenant_id, u.name, u.created_at AS user_created_at, p.sealed AS email_sealed,
-                p.verified_at AS email_verified_at, k.phc, k.pepper_id, k.version AS credential_version,
+            SELECT u.user_id, u.tenant_id, ", user_columns!(), ", k.phc, k.pepper_id, k.version AS credential_version,
                 dv.user_id IS NOT NULL AS known_device
-            FROM o JOIN shard.identifiers n ON n.bucket = $1 AND n.tenant_id = $4 AND n.kind = $7
-                    AND n.lookup_hash = $2 AND n.state = 'active'
+            FROM shard.identifiers n
                 JOIN shard.user_identifiers l ON l.bucket = $1 AND l.user_id = n.user_id AND l.kind = n.kind
                     AND l.lookup_hash = n.lookup_hash AND l.state = 'active'
                 JOIN shard.users u ON u.bucket = $1 AND u.user_id = n.user_id AND u.status = 'active'
                 JOIN shard.credentials k ON k.bucket = $1 AND k.user_id = u.user_id AND k.kind = 'password'
-                LEFT JOIN shard.user_identifiers p ON p.bucket = $1 AND p.user_id = u.user_id AND p.is_primary
-                    AND p.state = 'active'
+                LEFT JOIN shard.user_identifiers i ON i.bucket = $1 AND i.user_id = u.user_id AND i.is_primary
+                    AND i.state = 'active'
                 LEFT JOIN shard.devices dv ON dv.bucket = $1 AND dv.user_id = u.user_id AND dv.device_hash = $8
-            WHERE o.state = 'A'),
+            WHERE n.bucket = $1 AND n.tenant_id = $4 AND n.kind = $7 AND n.lookup_hash = $2 AND n.state = 'active'),
          s AS (", count_in_scope!(), "),
          d AS (
             INSERT INTO shard.login_attempts AS a (bucket, subject, scope, tenant_id, failures, window_ends)
-            SELECT $1, $2, '', $4, 1, now() + interval '1 hour' FROM o, s
-            WHERE o.state = 'A' AND s.granted AND NOT EXISTS (SELECT FROM c WHERE c.known_device)
+            SELECT $1, $2, '', $4, 1, now() + interval '1 hour' FROM s
+            WHERE s.granted AND NOT EXISTS (SELECT FROM c WHERE c.known_device)
             ON CONFLICT (bucket, subject, scope) DO UPDATE SET
                 failures = CASE WHEN a.window_ends <= now() THEN 1 ELSE LEAST(a.failures + 1, 1000000000) END,
                 window_ends = CASE WHEN a.window_ends <= now() THEN now() + interval '1 hour' ELSE a.window_ends END
@@ -72,82 +70,74 @@ const RESERVE: &str = gated!(
     );
     "SELECT s.granted, s.wait_ms, d.failures, c.user_id, c.tenant_id, c.name, c.user_created_at, c.email_sealed,
         c.email_verified_at, c.phc, c.pepper_id, c.credential_version, c.known_device
-     FROM o JOIN s ON o.state = 'A' LEFT JOIN d ON true LEFT JOIN c ON true";
-    concat!(user_columns!(), ", w.granted, w.wait_ms, w.failures, w.phc, w.pepper_id, w.credential_version, w.known_device")
+     FROM s LEFT JOIN d ON true LEFT JOIN c ON true"
 );
 
-const RESERVE_PROOF: &str = gated!(count_in_scope!(); "w.granted, w.wait_ms");
+const RESERVE_PROOF: Gated = gated!(count_in_scope!());
 
 /// Unknown devices are counted for the identifier too, and get that back too. The rows in the same order as above.
-const REFUND: &str = gated!(
+const REFUND: Gated = gated!(
     "s AS (
-        UPDATE shard.login_attempts a SET failures = a.failures - 1 FROM o
-        WHERE o.state = 'A' AND a.bucket = $1 AND a.subject = $2 AND a.scope = $3
+        UPDATE shard.login_attempts a SET failures = a.failures - 1
+        WHERE a.bucket = $1 AND a.subject = $2 AND a.scope = $3
             AND a.failures > 0 AND a.window_ends > now()
         RETURNING a.failures)";
-    "UPDATE shard.login_attempts a SET failures = a.failures - 1 FROM o
-     WHERE o.state = 'A' AND (SELECT count(*) FROM s) >= 0 AND a.bucket = $1 AND a.subject = $2 AND a.scope = ''
+    "UPDATE shard.login_attempts a SET failures = a.failures - 1
+     WHERE (SELECT count(*) FROM s) >= 0 AND a.bucket = $1 AND a.subject = $2 AND a.scope = ''
         AND a.failures > 0 AND a.window_ends > now()
         AND NOT EXISTS (
             SELECT FROM shard.identifiers n JOIN shard.devices dv ON dv.bucket = $1 AND dv.user_id = n.user_id
                 AND dv.device_hash = $6
             WHERE n.bucket = $1 AND n.tenant_id = $4 AND n.kind = $5 AND n.lookup_hash = $2 AND n.state = 'active')
-     RETURNING a.failures";
-    "w.failures"
+     RETURNING a.failures"
 );
 
-const CLEAR: &str = gated!(
-    "DELETE FROM shard.login_attempts a USING o
-     WHERE o.state = 'A' AND a.bucket = $1 AND a.subject = $2 AND a.scope = $3 RETURNING a.scope";
-    "w.scope"
+const CLEAR: Gated = gated!(
+    "DELETE FROM shard.login_attempts a
+     WHERE a.bucket = $1 AND a.subject = $2 AND a.scope = $3 RETURNING a.scope"
 );
 
 /// The user first, as everybody does who locks more than one row of a user. The version is compared under the lock.
-const LOCK_USER: &str = gated_read!(
+const LOCK_USER: Gated = gated_read!(
     "SELECT u.tenant_id, EXISTS (SELECT FROM shard.devices d WHERE d.bucket = $1 AND d.user_id = $2
         AND d.device_hash = $4) AS known_device
-     FROM o JOIN shard.users u ON u.bucket = $1 AND u.user_id = $2 AND u.status = 'active'
+     FROM shard.users u
         JOIN shard.credentials k ON k.bucket = $1 AND k.user_id = $2 AND k.kind = 'password' AND k.version = $3
-     WHERE o.state = 'A' FOR NO KEY UPDATE OF u, k";
-    "w.tenant_id, w.known_device"
+     WHERE u.bucket = $1 AND u.user_id = $2 AND u.status = 'active' FOR NO KEY UPDATE OF u, k"
 );
 
 /// Opens the session, ends the oldest beyond $15, remembers the device (at most 100 a user), clears the scope's
 /// counter, takes a success from an unknown device off the identifier's, keeps a rehash without a new version.
-const OPEN: &str = gated!(
+const OPEN: Gated = gated!(
     "e AS (
         UPDATE shard.sessions s SET revoked_at = now(), revoke_reason = 'too_many', version = s.version + 1
-        FROM o, (SELECT t.session_id FROM shard.sessions t WHERE t.bucket = $1 AND t.user_id = $3
+        FROM (SELECT t.session_id FROM shard.sessions t WHERE t.bucket = $1 AND t.user_id = $3
             AND t.revoked_at IS NULL AND t.expires_at > now()
             ORDER BY t.created_at DESC, t.session_id DESC OFFSET GREATEST($15 - 1, 0)) x
-        WHERE o.state = 'A' AND s.bucket = $1 AND s.session_id = x.session_id AND s.revoked_at IS NULL
+        WHERE s.bucket = $1 AND s.session_id = x.session_id AND s.revoked_at IS NULL
         RETURNING s.session_id, s.version),
      d AS (
-        INSERT INTO shard.devices (bucket, user_id, device_hash, tenant_id) SELECT $1, $3, $9, $4 FROM o
-        WHERE o.state = 'A' ON CONFLICT (bucket, user_id, device_hash) DO UPDATE SET seen_at = now()),
+        INSERT INTO shard.devices (bucket, user_id, device_hash, tenant_id) VALUES ($1, $3, $9, $4)
+        ON CONFLICT (bucket, user_id, device_hash) DO UPDATE SET seen_at = now()),
      f AS (
-        DELETE FROM shard.devices v USING o WHERE o.state = 'A' AND NOT $18 AND v.bucket = $1 AND v.user_id = $3
+        DELETE FROM shard.devices v WHERE NOT $18 AND v.bucket = $1 AND v.user_id = $3
             AND v.device_hash IN (SELECT g.device_hash FROM shard.devices g WHERE g.bucket = $1 AND g.user_id = $3
                 ORDER BY g.seen_at DESC OFFSET 99)),
      a AS (
-        DELETE FROM shard.login_attempts t USING o
-        WHERE o.state = 'A' AND t.bucket = $1 AND t.subject = $16 AND t.scope = $17 RETURNING t.scope),
+        DELETE FROM shard.login_attempts t
+        WHERE t.bucket = $1 AND t.subject = $16 AND t.scope = $17 RETURNING t.scope),
      b AS (
-        UPDATE shard.login_attempts t SET failures = t.failures - 1 FROM o
-        WHERE o.state = 'A' AND NOT $18 AND (SELECT count(*) FROM a) >= 0
+        UPDATE shard.login_attempts t SET failures = t.failures - 1
+        WHERE NOT $18 AND (SELECT count(*) FROM a) >= 0
             AND t.bucket = $1 AND t.subject = $16 AND t.scope = '' AND t.failures > 0),
      k AS (
-        UPDATE shard.credentials c SET phc = $19, pepper_id = $20, updated_at = now() FROM o
-        WHERE o.state = 'A' AND $19::text IS NOT NULL AND c.bucket = $1 AND c.user_id = $3 AND c.kind = 'password')";
-    "INSERT INTO shard.sessions AS s (bucket, session_id, user_id, tenant_id, client_id, amr, seed_hash, refresh_kid,
+        UPDATE shard.credentials c SET phc = $19, pepper_id = $20, updated_at = now()
+        WHERE $19::text IS NOT NULL AND c.bucket = $1 AND c.user_id = $3 AND c.kind = 'password')";
+    concat!("INSERT INTO shard.sessions AS s (bucket, session_id, user_id, tenant_id, client_id, amr, seed_hash, refresh_kid,
         device_hash, bound, ip, user_agent, expires_at, absolute_expires_at)
-     SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now() + LEAST($13, $14), now() + $14
-     FROM o WHERE o.state = 'A'
-     RETURNING s.session_id, s.user_id, s.tenant_id, s.client_id, s.amr, s.auth_time, s.version, s.expires_at";
-    concat!(
-        live_columns!(),
-        ", (SELECT array_agg(e.session_id) FROM e) AS ended_ids, (SELECT array_agg(e.version) FROM e) AS ended_versions"
-    )
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now() + LEAST($13, $14), now() + $14)
+     RETURNING ", live_columns!());
+    "w.*, (SELECT array_agg(e.session_id) FROM e) AS ended_ids, (SELECT array_agg(e.version) FROM e) AS ended_versions"
 );
 
 fn wait(row: &PgRow) -> Result<Duration, StoreError> {

@@ -1,6 +1,7 @@
 //! Intents that must reach the outside world, written with the change that causes them.
 use serde_json::Value;
 use shard_key::{Bucket, TenantId, UserId};
+use shard_router::Gated;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 
@@ -15,10 +16,9 @@ pub(crate) const NOTICE_REUSE: &str = "notice.refresh_reuse";
 /// The user should hear that a device came back late.
 pub(crate) const NOTICE_LATE: &str = "notice.refresh_late_replay";
 
-const INSERT: &str = shard_router::gated!(
+const INSERT: Gated = shard_router::gated!(
     "INSERT INTO shard.outbox (bucket, outbox_id, tenant_id, topic, user_id, payload)
-     SELECT $1, gen_random_uuid(), $2, $3, $4, $5 FROM o WHERE o.state = 'A' RETURNING outbox_id";
-    "w.outbox_id"
+     VALUES ($1, gen_random_uuid(), $2, $3, $4, $5) RETURNING outbox_id"
 );
 
 /// Adds an intent. The payload holds ids and reasons, never a personal value or a secret.

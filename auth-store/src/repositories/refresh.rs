@@ -4,10 +4,10 @@ use auth_core::domain::{DeviceHash, RevokeReason, SessionLimits};
 use auth_core::ports::{Judgement, Presented, Refreshed, Revoked, StoreError};
 use serde_json::json;
 use shard_key::{TenantId, UserId};
-use shard_router::{gated, gated_read};
+use shard_router::{Gated, gated, gated_read};
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 
-use super::rows::{gated_one, get, live_columns, live_session, user, user_id};
+use super::rows::{gated_one, get, live_columns, live_session, user, user_columns, user_id};
 use super::{args, audit, outbox, sessions};
 use crate::Store;
 use crate::errors::{Kind, TxError, corrupt};
@@ -16,9 +16,7 @@ use crate::tx::{Call, End, op};
 /// What the statements below return of session, user and primary address.
 macro_rules! returned {
     () => {
-        "s.session_id, s.user_id, s.tenant_id, s.client_id, s.amr, s.auth_time, s.version, s.expires_at, \
-         s.generation, s.refresh_kid, u.name, u.created_at AS user_created_at, i.sealed AS email_sealed, \
-         i.verified_at AS email_verified_at"
+        concat!(live_columns!(), ", s.generation, s.refresh_kid, ", user_columns!())
     };
 }
 
@@ -31,69 +29,56 @@ macro_rules! with_user {
     };
 }
 
-macro_rules! refreshed_columns {
-    () => {
-        concat!(
-            live_columns!(),
-            ", w.generation, w.refresh_kid, w.name, w.email_sealed, w.email_verified_at, w.user_created_at"
-        )
-    };
-}
-
 /// The hot path: one statement, one durable write, heap-only (no indexed column changes).
-const ROTATE: &str = gated!(
+const ROTATE: Gated = gated!(
     concat!(
         "UPDATE shard.sessions s SET generation = s.generation + 1, rotated_at = now(), replays = 0, refresh_kid = $5,
             last_seen_at = now(), ip = $6, user_agent = $7,
             expires_at = LEAST(s.absolute_expires_at, now() + $8),
             bound = s.bound OR coalesce(s.device_hash = $9, false)
-         FROM o, ", with_user!(), "
-         WHERE o.state = 'A' AND s.bucket = $1 AND s.session_id = $2 AND s.generation = $3 AND s.seed_hash = $4
+         FROM ", with_user!(), "
+         WHERE s.bucket = $1 AND s.session_id = $2 AND s.generation = $3 AND s.seed_hash = $4
             AND s.revoked_at IS NULL AND s.expires_at > now()
             AND u.bucket = $1 AND u.user_id = s.user_id AND u.status = 'active'
          RETURNING ", returned!()
-    );
-    refreshed_columns!()
+    )
 );
 
-const REPLAY: &str = gated!(
-    concat!(
-        "UPDATE shard.sessions s SET replays = s.replays + 1, last_seen_at = now()
-         FROM o, ", with_user!(), "
-         WHERE o.state = 'A' AND s.bucket = $1 AND s.session_id = $2 AND s.generation = $3 + 1 AND s.seed_hash = $4
+const REPLAY: Gated = gated!(concat!(
+    "UPDATE shard.sessions s SET replays = s.replays + 1, last_seen_at = now()
+         FROM ",
+    with_user!(),
+    "
+         WHERE s.bucket = $1 AND s.session_id = $2 AND s.generation = $3 + 1 AND s.seed_hash = $4
             AND s.rotated_at > now() - $5 AND s.replays < $6 AND (NOT s.bound OR s.device_hash = $7)
             AND s.revoked_at IS NULL AND s.expires_at > now()
             AND u.bucket = $1 AND u.user_id = s.user_id AND u.status = 'active'
-         RETURNING ", returned!()
-    );
-    refreshed_columns!()
-);
+         RETURNING ",
+    returned!()
+));
 
-const LOCK: &str = gated_read!(
+const LOCK: Gated = gated_read!(
     "SELECT s.user_id, s.tenant_id, s.generation, s.replays, s.bound, s.last_late_generation,
         s.seed_hash = $3 AS same_seed, coalesce(s.device_hash = $4, false) AS same_device,
         s.rotated_at > now() - $5 AS in_window,
         s.revoked_at IS NULL AND s.expires_at > now() AND u.status = 'active' AS live
-     FROM o JOIN shard.sessions s ON s.bucket = $1 AND s.session_id = $2
-        JOIN shard.users u ON u.bucket = $1 AND u.user_id = s.user_id
-     WHERE o.state = 'A' FOR UPDATE OF s";
-    "w.user_id, w.tenant_id, w.generation, w.replays, w.bound, w.last_late_generation, w.same_seed, w.same_device,
-     w.in_window, w.live"
+     FROM shard.sessions s JOIN shard.users u ON u.bucket = $1 AND u.user_id = s.user_id
+     WHERE s.bucket = $1 AND s.session_id = $2 FOR UPDATE OF s"
 );
 
 /// The window opens anew: a device that wakes up with two tabs presents the same token twice, and must find the same
 /// successor twice.
-const FORGIVE: &str = gated!(
-    concat!(
-        "UPDATE shard.sessions s SET last_late_generation = s.generation, rotated_at = now(), replays = 0,
+const FORGIVE: Gated = gated!(concat!(
+    "UPDATE shard.sessions s SET last_late_generation = s.generation, rotated_at = now(), replays = 0,
             last_seen_at = now(), ip = $3, user_agent = $4
-         FROM o, ", with_user!(), "
-         WHERE o.state = 'A' AND s.bucket = $1 AND s.session_id = $2 AND s.revoked_at IS NULL
+         FROM ",
+    with_user!(),
+    "
+         WHERE s.bucket = $1 AND s.session_id = $2 AND s.revoked_at IS NULL
             AND u.bucket = $1 AND u.user_id = s.user_id AND u.status = 'active'
-         RETURNING ", returned!()
-    );
-    refreshed_columns!()
-);
+         RETURNING ",
+    returned!()
+));
 
 /// What the locked row says about the token.
 #[derive(Clone, Copy, Debug)]
@@ -180,15 +165,15 @@ impl Store {
     async fn refreshing(
         &self,
         call: Call,
-        sql: &'static str,
+        statement: Gated,
         args: PgArguments,
     ) -> Result<Option<Refreshed>, StoreError> {
         let row = self
             .tx
             .run(call, &args, |args, conn| {
-                Box::pin(
-                    async move { Ok(End::Keep(gated_one(conn, sql, args.clone(), "session_id").await?)) },
-                )
+                Box::pin(async move {
+                    Ok(End::Keep(gated_one(conn, statement, args.clone(), "session_id").await?))
+                })
             })
             .await?;
         row.map(|row| refreshed(&self.sealer, &row)).transpose()

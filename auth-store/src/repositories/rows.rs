@@ -6,26 +6,26 @@ use auth_core::crypto::seal::{Aad, Sealer};
 use auth_core::domain::{DisplayName, LiveSession, User};
 use auth_core::ports::{Revoked, StoreError, StoredCredential};
 use shard_key::{SessionId, TenantId, UserId};
-use shard_router::{Ownership, Position};
+use shard_router::{Gated, Ownership, Position};
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::{Decode, Postgres, Row, Type};
 use uuid::Uuid;
 
 use crate::errors::{TxError, corrupt};
 
-/// What a [`LiveSession`] is read from; the work must return these columns of `shard.sessions`.
+/// What a [`LiveSession`] is read from, of `shard.sessions s`.
 macro_rules! live_columns {
     () => {
-        "w.session_id, w.user_id, w.tenant_id, w.client_id, w.amr, w.auth_time, w.version, w.expires_at, \
+        "s.session_id, s.user_id, s.tenant_id, s.client_id, s.amr, s.auth_time, s.version, s.expires_at, \
          now() AS checked_at"
     };
 }
 pub(crate) use live_columns;
 
-/// What a [`User`] is read from.
+/// What a [`User`] is read from beside its ids, of `shard.users u` and the primary address `shard.user_identifiers i`.
 macro_rules! user_columns {
     () => {
-        "w.user_id, w.tenant_id, w.name, w.email_sealed, w.email_verified_at, w.user_created_at"
+        "u.name, u.created_at AS user_created_at, i.sealed AS email_sealed, i.verified_at AS email_verified_at"
     };
 }
 pub(crate) use user_columns;
@@ -49,24 +49,23 @@ pub(crate) fn position(row: &PgRow) -> Result<Option<Position>, StoreError> {
 /// NULL if the work found nothing.
 pub(crate) async fn gated(
     conn: &mut PgConnection,
-    sql: &'static str,
+    statement: Gated,
     args: PgArguments,
 ) -> Result<Vec<PgRow>, TxError> {
-    let rows = sqlx::query_with(sql, args).fetch_all(conn).await?;
-    match Ownership::from_row(rows.first())? {
-        Ownership::Active => Ok(rows),
-        other => Err(TxError::Owner(other)),
+    match statement.run(conn, args).await? {
+        (Ownership::Active, rows) => Ok(rows),
+        (other, _) => Err(TxError::Owner(other)),
     }
 }
 
 /// As [`gated`], for work that finds at most one row: `None` is a verdict. `found` is a column that is never NULL.
 pub(crate) async fn gated_one(
     conn: &mut PgConnection,
-    sql: &'static str,
+    statement: Gated,
     args: PgArguments,
     found: &str,
 ) -> Result<Option<PgRow>, TxError> {
-    let row = gated(conn, sql, args).await?.into_iter().next();
+    let row = gated(conn, statement, args).await?.into_iter().next();
     row.map_or(Ok(None), |row| Ok(has(&row, found)?.then_some(row)))
 }
 

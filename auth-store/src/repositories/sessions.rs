@@ -4,7 +4,7 @@ use auth_core::domain::{LiveSession, RevokeReason, SessionLimits, SessionSummary
 use auth_core::ports::{Freshness, Judgement, Presented, Refreshed, Revoked, Sessions, StoreError};
 use serde_json::json;
 use shard_key::{SessionId, TenantId, UserId};
-use shard_router::{gated, gated_read};
+use shard_router::{Gated, gated, gated_read};
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
@@ -16,61 +16,53 @@ use crate::Store;
 use crate::errors::{Kind, TxError};
 use crate::tx::{Call, End, op};
 
-const GET: &str = gated_read!(
-    "SELECT s.session_id, s.user_id, s.tenant_id, s.client_id, s.amr, s.auth_time, s.version, s.expires_at
+const GET: Gated = gated_read!(
+    concat!("SELECT ", live_columns!(), "
      FROM shard.sessions s JOIN shard.users u ON u.bucket = $1 AND u.user_id = s.user_id AND u.status = 'active'
-     WHERE s.bucket = $1 AND s.session_id = $2 AND s.revoked_at IS NULL AND s.expires_at > now()";
-    live_columns!()
+     WHERE s.bucket = $1 AND s.session_id = $2 AND s.revoked_at IS NULL AND s.expires_at > now()")
 );
 
-const LIST: &str = gated_read!(
+const LIST: Gated = gated_read!(
     "SELECT s.session_id, s.ip, s.user_agent, s.created_at, s.last_seen_at, s.expires_at
      FROM shard.sessions s
      WHERE s.bucket = $1 AND s.user_id = $2 AND s.revoked_at IS NULL AND s.expires_at > now()
      ORDER BY s.created_at DESC, s.session_id DESC LIMIT $3";
-    concat!("w.session_id, w.ip, w.user_agent, w.created_at, w.last_seen_at, w.expires_at, ", position_column!())
+    concat!("w.*, ", position_column!())
 );
 
 /// By what was announced: ended sessions have no index of their own. Three minutes is the life of a tombstone.
-const LIST_ENDED: &str = gated_read!(
+const LIST_ENDED: Gated = gated_read!(
     "SELECT array_agg(s.session_id) AS ended_ids, array_agg(s.version) AS ended_versions
      FROM shard.outbox x
         CROSS JOIN LATERAL jsonb_array_elements_text(x.payload -> 'session_ids') AS e (id)
         JOIN shard.sessions s ON s.bucket = $1 AND s.session_id = e.id::uuid
      WHERE x.bucket = $1 AND x.user_id = $2 AND x.topic = 'session.revoked' AND s.revoked_at IS NOT NULL
-        AND x.created_at > now() - interval '3 minutes'";
-    "w.ended_ids, w.ended_versions"
+        AND x.created_at > now() - interval '3 minutes'"
 );
 
-const END_ONE: &str = gated!(
+const END_ONE: Gated = gated!(
     "UPDATE shard.sessions s SET revoked_at = now(), revoke_reason = $4, version = s.version + 1
-     FROM o WHERE o.state = 'A' AND s.bucket = $1 AND s.session_id = $2 AND s.user_id = $3
-        AND s.revoked_at IS NULL AND s.expires_at > now()
-     RETURNING s.version, s.tenant_id";
-    "w.version, w.tenant_id"
+     WHERE s.bucket = $1 AND s.session_id = $2 AND s.user_id = $3 AND s.revoked_at IS NULL AND s.expires_at > now()
+     RETURNING s.version, s.tenant_id"
 );
 
 /// All live sessions of a user but one (or none, for the nil UUID). Run it with the user's row locked.
-const END_OTHERS: &str = gated!(
+const END_OTHERS: Gated = gated!(
     "e AS (
         UPDATE shard.sessions s SET revoked_at = now(), revoke_reason = $4, version = s.version + 1
-        FROM o WHERE o.state = 'A' AND s.bucket = $1 AND s.user_id = $2 AND s.session_id <> $3
+        WHERE s.bucket = $1 AND s.user_id = $2 AND s.session_id <> $3
             AND s.revoked_at IS NULL AND s.expires_at > now()
         RETURNING s.session_id, s.version)";
-    "SELECT array_agg(e.session_id) AS ended_ids, array_agg(e.version) AS ended_versions
-     FROM o LEFT JOIN e ON true WHERE o.state = 'A' AND e.session_id IS NOT NULL";
-    "w.ended_ids, w.ended_versions"
+    "SELECT array_agg(e.session_id) AS ended_ids, array_agg(e.version) AS ended_versions FROM e"
 );
 
 /// Locks an active user who calls with a live session, and that session. Everything that ends several sessions of a
 /// user starts here, so that two of them cannot wait for each other.
-const LOCK_CALLER: &str = gated_read!(
-    "SELECT u.tenant_id FROM o
-     JOIN shard.users u ON u.bucket = $1 AND u.user_id = $2 AND u.status = 'active'
+const LOCK_CALLER: Gated = gated_read!(
+    "SELECT u.tenant_id FROM shard.users u
      JOIN shard.sessions s ON s.bucket = $1 AND s.session_id = $3 AND s.user_id = $2
         AND s.revoked_at IS NULL AND s.expires_at > now()
-     WHERE o.state = 'A' FOR NO KEY UPDATE OF u, s";
-    "w.tenant_id"
+     WHERE u.bucket = $1 AND u.user_id = $2 AND u.status = 'active' FOR NO KEY UPDATE OF u, s"
 );
 
 /// Locks user and session of a caller. `None`: one of them is not live.

@@ -79,7 +79,11 @@ async fn server(site: &mut Site, against: &mut Vec<String>) -> Result<(), MoveEr
 async fn tables(site: &mut Site, against: &mut Vec<String>) -> Result<(), MoveError> {
     let bare: Vec<String> = site.all(sqlx::query_scalar(sql::UNPROTECTED)).await?;
     if !bare.is_empty() {
-        against.push(format!("{}: no ownership trigger on {}", site.place, bare.join(", ")));
+        against.push(format!(
+            "{}: no ownership trigger or no row security on {}",
+            site.place,
+            bare.join(", ")
+        ));
     }
     Ok(())
 }

@@ -186,11 +186,12 @@ pub(super) const MAY_READ: &str = "SELECT bool_and(has_table_privilege($2::name,
 pub(super) const MAY_STREAM: &str =
     "SELECT rolreplication AND NOT rolsuper FROM pg_roles WHERE rolname = current_user";
 
-/// Tables with a bucket that lack the trigger: they would be left behind.
+/// Tables with a bucket that lack trigger or policies: they would be left behind, or written to behind a fence.
 pub(super) const UNPROTECTED: &str = "SELECT format('%I.%I', n.nspname, c.relname)
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE a.attname = 'bucket' AND NOT a.attisdropped AND c.relkind IN ('r', 'p') AND n.nspname NOT IN ('meta', 'pg_catalog')
-      AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'owner_check' AND t.tgenabled = 'O')
+      AND NOT (c.relrowsecurity
+          AND EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'owner_check' AND t.tgenabled = 'O'))
     ORDER BY 1";
 
 /// Names and types of all columns of what is moved: two shards must agree to the letter.

@@ -5,16 +5,22 @@ use crate::world::{Servers, World, execute};
 pub async fn every_table_with_a_bucket_is_protected(servers: &Servers) {
     let world = World::new(servers, "catalogue").await;
     let mut owner = world.on_shard(1).await;
-    let tables: Vec<(String, bool, bool, bool)> = sqlx::query_as(
+    let tables: Vec<(String, bool, bool, bool, bool)> = sqlx::query_as(
         "SELECT c.oid::regclass::text,
                 EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
                         WHERE t.tgrelid = c.oid AND t.tgname = 'owner_check' AND t.tgenabled = 'O'
                           AND p.oid = 'meta.check_owner'::regproc
-                          AND t.tgtype = 1 | 2 | 4 | 8 | 16),  -- row, before, insert, delete, update
+                          AND t.tgtype = 1 | 4 | 8 | 16),  -- row, after, insert, delete, update
                 EXISTS (SELECT FROM pg_index i
                         JOIN pg_attribute k ON k.attrelid = c.oid AND k.attnum = i.indkey[0]
                         WHERE i.indrelid = c.oid AND i.indisprimary AND k.attname = 'bucket'),
-                c.relreplident IN ('d', 'f')
+                c.relreplident IN ('d', 'f'),
+                c.relrowsecurity AND CASE WHEN c.relispartition
+                    THEN NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid)
+                        AND NOT has_table_privilege('tessera_app', c.oid, 'SELECT, INSERT, UPDATE, DELETE')
+                    ELSE (SELECT string_agg(p.polcmd::text || (pg_get_expr(coalesce(p.polqual, p.polwithcheck), p.polrelid)
+                                LIKE '%meta.bucket_owner o%o.bucket = ' || c.relname || '.bucket%')::int, ' ' ORDER BY p.polcmd)
+                          FROM pg_policy p WHERE p.polrelid = c.oid) = 'a1 d1 r0 w1' END
          FROM pg_class c
          JOIN pg_namespace n ON n.oid = c.relnamespace
          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'bucket' AND NOT a.attisdropped
@@ -24,12 +30,19 @@ pub async fn every_table_with_a_bucket_is_protected(servers: &Servers) {
     .fetch_all(&mut owner)
     .await
     .unwrap();
-    for (table, trigger, key, identity) in &tables {
+    for (table, trigger, key, identity, policies) in &tables {
         assert!(*trigger, "{table} lacks the ownership trigger: SELECT meta.protect('{table}')");
+        assert!(*policies, "{table} lacks the ownership policies, or nodes may name this partition");
         assert!(*key, "the primary key of {table} does not start with bucket");
         assert!(*identity, "the replica identity of {table} is not its primary key");
     }
     assert!(tables.len() >= 10, "{tables:?}");
+    let free: bool =
+        sqlx::query_scalar("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = 'tessera_app'")
+            .fetch_one(&mut owner)
+            .await
+            .unwrap();
+    assert!(!free, "policies bind the nodes' role");
 
     let elsewhere: Vec<String> = sqlx::query_scalar(
         "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relnamespace = 'shard'::regnamespace

@@ -38,7 +38,8 @@ fn main() -> ExitCode {
     let servers = Arc::new(Servers::new());
     let trials = trials![
         servers,
-        ownership::trigger_answers_each_state,
+        ownership::policies_answer_each_state,
+        ownership::trigger_answers_whom_no_policy_binds,
         ownership::bucket_of_a_row_never_changes,
         ownership::replication_passes_the_trigger,
         ownership::gated_statements_tell_nothing_found_from_not_mine,
