@@ -13,6 +13,8 @@ use crate::tx::{Call, End, Work};
 
 /// The server ends a statement after 1 s; these are for a server that does not answer at all.
 const STATEMENT_LIMIT: Duration = Duration::from_millis(1500);
+/// One that found nothing is done again beside its gate.
+const WRITE_LIMIT: Duration = Duration::from_millis(2500);
 const TRANSACTION_LIMIT: Duration = Duration::from_millis(3000);
 
 const POSITION_LIMIT: Duration = Duration::from_millis(250);
@@ -34,7 +36,11 @@ where
     F: for<'c> Fn(&'c C, &'c mut PgConnection) -> Work<'c, T> + Sync,
 {
     let reached = Reached::default();
-    let limit = if call.kind == Kind::Transaction { TRANSACTION_LIMIT } else { STATEMENT_LIMIT };
+    let limit = match call.kind {
+        Kind::Read => STATEMENT_LIMIT,
+        Kind::Write => WRITE_LIMIT,
+        Kind::Transaction => TRANSACTION_LIMIT,
+    };
     let span = spans::attempt(call, shard, conn.role());
     let outcome = tokio::time::timeout(limit, async {
         match call.kind {

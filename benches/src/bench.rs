@@ -13,8 +13,9 @@ use crate::meter::{self, Group};
 /// A fresh node believes no copy in Redis for 5 s, and keeps the threads of its start for 10 s.
 pub const SETTLE: Duration = Duration::from_secs(13);
 
-/// µs of CPU: node 1, PostgreSQL's primaries, Redis, node 2 without its hashes, and PostgreSQL's replicas.
-pub type Used = [f64; 5];
+/// µs of CPU: node 1, PostgreSQL's primaries, Redis, node 2 without its hashes, PostgreSQL's replicas, and of the primaries
+/// the backends that serve nodes.
+pub type Used = [f64; 6];
 
 /// What some requests took, together with what goes on anyhow.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +25,9 @@ pub struct Taken {
     pub good: usize,
 }
 
+/// Which of these are nodes.
+const NODES: [usize; 2] = [0, 3];
+
 /// One in so many requests of a part warms up what was not asked for a while.
 const WARM_UP: usize = 4;
 
@@ -32,7 +36,7 @@ const WARM_UP: usize = 4;
 pub struct Bench {
     pub clients: Vec<Client>,
     pub nodes: [String; 2],
-    groups: [Group; 5],
+    groups: [Group; 6],
 }
 
 /// The cluster that is measured.
@@ -71,10 +75,22 @@ impl Bench {
             group(cluster, |name| name.starts_with("redis-"))?,
             Group::of_present_threads(roots(cluster, |name| name == "node-2")?),
             group(cluster, |name| name.starts_with("shard-") && name.contains("replica"))?,
+            Group::of_titled(roots(cluster, is_primary)?, " tessera_app "),
         ];
         let nodes = [cluster.node_url(1)?, cluster.node_url(2)?];
         let clients = clients(&nodes[1], count)?;
         Ok(Self { clients, nodes, groups })
+    }
+
+    /// The nodes on one core, and what they ask on another, if there are two.
+    pub fn pin(&self) -> Outcome<()> {
+        if std::thread::available_parallelism()?.get() < 2 {
+            return Ok(());
+        }
+        for (number, group) in self.groups.iter().enumerate() {
+            meter::pin(&group.roots, usize::from(!NODES.contains(&number)))?;
+        }
+        Ok(())
     }
 
     /// So far.
@@ -194,6 +210,11 @@ pub fn whole(items: &mut [Vec<Item>]) -> Vec<&mut [Item]> {
 /// What a call used of node, primaries and Redis, of what all used: where it hashes, node 2 answered.
 pub fn of_call(call: Call, used: Used) -> [f64; 3] {
     [used[if call.hashes { 3 } else { 0 }], used[1], used[2]]
+}
+
+/// And of the backends of the primaries.
+pub fn of_backends(used: Used) -> f64 {
+    used[5]
 }
 
 /// And of the replicas.

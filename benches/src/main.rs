@@ -34,7 +34,7 @@ struct Cli {
 enum Command {
     /// Measure a cluster of this auth-node, and the floors
     Run(Options),
-    /// Measure what the gate in each statement and the trigger on each row cost at durable commit
+    /// Measure what the ownership check of a write costs at durable commit
     Ownership(ownership::Options),
     /// Measure whether a request's cost depends on the number of shards
     Shards(shards::Options),

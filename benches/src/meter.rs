@@ -12,18 +12,25 @@ pub struct Group {
     pub roots: BTreeSet<i32>,
     /// Only these threads, where not all count.
     pub threads: Option<BTreeSet<i32>>,
+    /// Only processes whose title contains this.
+    pub title: Option<&'static str>,
 }
 
 impl Group {
     /// Everything below these processes.
     pub const fn of(roots: BTreeSet<i32>) -> Self {
-        Self { roots, threads: None }
+        Self { roots, threads: None, title: None }
+    }
+
+    /// Of these, only what calls itself so: PostgreSQL's processes say whom they serve.
+    pub const fn of_titled(roots: BTreeSet<i32>, title: &'static str) -> Self {
+        Self { roots, threads: None, title: Some(title) }
     }
 
     /// Only the threads that run now. Hashes run on threads that are made for them and end soon after.
     pub fn of_present_threads(roots: BTreeSet<i32>) -> Self {
         let threads = roots.iter().flat_map(|pid| tasks(*pid)).collect();
-        Self { roots, threads: Some(threads) }
+        Self { roots, threads: Some(threads), title: None }
     }
 
     /// CPU time on the processor so far, in microseconds. Threads and processes that ended are forgotten: the servers
@@ -34,20 +41,39 @@ impl Group {
 
     /// The same, of processes that were listed for several groups.
     pub fn cpu_us_among(&self, parents: &Parents) -> f64 {
-        let below = |pid: &i32| {
-            let mut up = *pid;
-            while !self.roots.contains(&up) {
-                match parents.get(&up) {
-                    Some(parent) => up = *parent,
-                    None => return false,
-                }
-            }
-            true
-        };
-        let threads = parents.keys().filter(|pid| below(pid)).flat_map(|pid| tasks(*pid));
+        let titled = |pid: &&i32| self.title.is_none_or(|part| title(**pid).contains(part));
+        let threads = parents
+            .keys()
+            .filter(|pid| below(&self.roots, parents, **pid))
+            .filter(titled)
+            .flat_map(|pid| tasks(*pid));
         let counted = threads.filter(|id| self.threads.as_ref().is_none_or(|only| only.contains(id)));
         counted.map(on_cpu_ns).sum::<u64>() as f64 / 1000.0
     }
+}
+
+/// Keeps processes, and what they start, to one core. Where the scheduler puts two that talk to each other is worth more than
+/// what is compared here, and stays for a whole run.
+pub fn pin(roots: &BTreeSet<i32>, core: usize) -> Outcome<()> {
+    let parents = parents();
+    for pid in parents.keys().filter(|pid| below(roots, &parents, **pid)) {
+        let arguments = ["-acp".to_owned(), core.to_string(), pid.to_string()];
+        // A process may have ended meanwhile.
+        std::process::Command::new("taskset").args(arguments).output()?;
+    }
+    Ok(())
+}
+
+/// Whether it is one of them or was started by one, however many steps down.
+fn below(roots: &BTreeSet<i32>, parents: &Parents, pid: i32) -> bool {
+    let mut up = pid;
+    while !roots.contains(&up) {
+        match parents.get(&up) {
+            Some(parent) => up = *parent,
+            None => return false,
+        }
+    }
+    true
 }
 
 /// Resident memory of a process, in MiB.
@@ -70,6 +96,11 @@ pub fn parents() -> Parents {
         Some((pid, rest.split_whitespace().nth(1)?.parse().ok()?))
     })
     .collect()
+}
+
+/// What a process calls itself.
+fn title(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default()
 }
 
 /// The threads of a process.

@@ -7,7 +7,8 @@
 //! Sixteen servers on one machine take turns in its caches, which sixteen machines would not, and commits that come at the
 //! same time share a sync on one server and not on sixteen. So each call comes in two orders: to users of all shards
 //! mixed, and shard after shard (by bucket, in as many parts as there are shards, each warmed up), where the server that
-//! is asked is as busy as the only one of the other cluster.
+//! is asked is as busy as the only one of the other cluster. It takes hundreds of requests until it is as warm. Nodes keep to
+//! one core and servers to another: see [`pin`](crate::meter::pin).
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use benches::stats::median;
 use devcluster::Cluster;
 
 use crate::Outcome;
-use crate::bench::{self, Bench, SETTLE, Taken, Used, of_call, whole};
+use crate::bench::{self, Bench, SETTLE, Taken, Used, of_backends, of_call, whole};
 use crate::calls::{CALLS, Call, Item, Needs};
 use crate::report;
 use crate::shards_report;
@@ -46,14 +47,14 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16])]
     shards: Vec<u16>,
     /// Blocks of rounds: each asks every cluster twice, A B B A
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 4)]
     blocks: usize,
     /// Connections to each node. With one no two requests meet: each server has one connection, warm, and no two commits
     /// share a sync. With more, sixteen pools fill slowly, and every new connection costs what thirty requests do
     #[arg(long, default_value_t = 1)]
     connections: usize,
     /// Requests a round; a tenth of logins
-    #[arg(long, default_value_t = 1600)]
+    #[arg(long, default_value_t = 6400)]
     requests: usize,
 }
 
@@ -81,8 +82,8 @@ struct Round {
     taken: Taken,
 }
 
-/// µs an answer of node, PostgreSQL and Redis, by block.
-pub type Blocks = Vec<[f64; 3]>;
+/// µs an answer of node, PostgreSQL, Redis, and of PostgreSQL the backends that serve nodes; by block.
+pub type Blocks = Vec<[f64; 4]>;
 
 /// One call in one order: a row for each arm.
 pub struct Cost {
@@ -145,12 +146,9 @@ async fn start(options: &Options) -> Outcome<Vec<Arm>> {
     }
     tokio::time::sleep(SETTLE).await;
     let arm = |(shards, cluster)| {
-        Ok(Arm {
-            shards,
-            bench: Bench::open(&cluster, options.connections)?,
-            cluster,
-            idle: [Used::default(); 2],
-        })
+        let bench = Bench::open(&cluster, options.connections)?;
+        bench.pin()?;
+        Ok(Arm { shards, bench, cluster, idle: [Used::default(); 2] })
     };
     clusters.into_iter().map(arm).collect()
 }
@@ -215,7 +213,9 @@ fn costs(arms: &[Arm], calls: &[Call], rounds: &[Round], blocks: usize) -> Vec<C
         let mut sum = Taken::default();
         let wanted = |r: &&Round| (r.call, r.order, r.arm, r.block) == (call, order, arm, block);
         rounds.iter().filter(wanted).for_each(|round| sum.add(round.taken));
-        of_call(calls[call], sum.beyond(idle)).map(|used| used / sum.good as f64)
+        let used = sum.beyond(idle);
+        let [node, postgres, redis] = of_call(calls[call], used);
+        [node, postgres, redis, of_backends(used)].map(|used| used / sum.good as f64)
     };
     let cost = |call: usize, order: Order| {
         let of_arm = |arm| (1..=blocks).map(|block| of_block(call, order, arm, block)).collect();

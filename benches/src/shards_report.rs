@@ -42,8 +42,9 @@ pub fn text(facts: &Facts, arms: &[Arm], costs: &[Cost]) -> String {
     let first = arms[0].shards;
     let _ = writeln!(
         text,
-        "| µs of CPU an answer | users | shards | auth-node | PostgreSQL | Redis | node against {first} | PostgreSQL against {first} \
-         | both against {first} (95 %) | within 5 % |\n|---|---|--:|--:|--:|--:|--:|--:|--:|---|"
+        "| µs of CPU an answer | users | shards | auth-node | PostgreSQL | its backends | Redis | node against {first} | \
+         backends against {first} | node and backends (95 %) | within 5 % | node and all of PostgreSQL (95 %) | within 5 % \
+         |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|--:|---|"
     );
     for cost in costs {
         for (at, arm) in arms.iter().enumerate() {
@@ -64,26 +65,30 @@ pub fn text(facts: &Facts, arms: &[Arm], costs: &[Cost]) -> String {
 fn row(cost: &Cost, at: usize, shards: u16) -> String {
     let Cost { call, order, arms } = cost;
     let of = |part: usize| median(arms[at].iter().map(|block| block[part]).collect());
-    let [node, postgres, redis] = [0, 1, 2].map(|part| number(of(part)));
+    let [node, postgres, backends, redis] = [0, 1, 3, 2].map(|part| number(of(part)));
     let beside = if call.hashes { ", beside the hash" } else { "" };
     let order = match order {
         Order::Mixed => "mixed",
         Order::InTurn => "in turn",
     };
-    let start =
-        format!("| {}{beside} | {order} | {shards} | {node} | {postgres} | {redis} |", ticked(call.name));
+    let start = format!(
+        "| {}{beside} | {order} | {shards} | {node} | {postgres} | {backends} | {redis} |",
+        ticked(call.name)
+    );
     if at == 0 {
-        return format!("{start} | | | |\n");
+        return format!("{start} | | | | | |\n");
     }
-    let against = |cost: fn(&[f64; 3]) -> f64| ratio(&arms[0], &arms[at], cost);
-    let both = against(|block| block[0] + block[1]);
-    let verdict = both.map_or("–", |both| both.within(FLAT.0, FLAT.1).word());
-    let [node, postgres, both] = [against(|block| block[0]), against(|block| block[1]), both].map(interval);
-    format!("{start} {node} | {postgres} | {both} | {verdict} |\n")
+    let against = |cost: fn(&[f64; 4]) -> f64| ratio(&arms[0], &arms[at], cost);
+    let verdict = |ratio: Option<Estimate>| ratio.map_or("–", |ratio| ratio.within(FLAT.0, FLAT.1).word());
+    let (serving, all) = (against(|block| block[0] + block[3]), against(|block| block[0] + block[1]));
+    let [node, backends] = [against(|block| block[0]), against(|block| block[3])].map(interval);
+    let verdicts = [verdict(serving), verdict(all)];
+    let [serving, all] = [serving, all].map(interval);
+    format!("{start} {node} | {backends} | {serving} | {} | {all} | {} |\n", verdicts[0], verdicts[1])
 }
 
 /// Blocks in pairs. None where the first has next to nothing.
-fn ratio(base: &[[f64; 3]], other: &[[f64; 3]], cost: fn(&[f64; 3]) -> f64) -> Option<Estimate> {
+fn ratio(base: &[[f64; 4]], other: &[[f64; 4]], cost: fn(&[f64; 4]) -> f64) -> Option<Estimate> {
     if median(base.iter().map(cost).collect()) < NOTHING {
         return None;
     }

@@ -109,16 +109,10 @@ async fn attempt(mut conn: Conn, bucket: Bucket, kind: Kind) -> Result<Said, sql
         }),
         Kind::Read { id } => one(&mut conn, READ, bucket, i64::from(id)).await,
     };
-    match said {
-        Ok(said) => {
-            conn.release();
-            Ok(said)
-        }
-        Err(error) => match Ownership::from_error(&error) {
-            Some(ownership) => Ok(Said::NotHere(ownership)),
-            None => Err(error),
-        },
+    if said.is_ok() {
+        conn.release();
     }
+    said
 }
 
 async fn add(conn: &mut Conn, bucket: Bucket, seq: i64, id: i32) -> Result<Said, sqlx::Error> {
@@ -150,11 +144,15 @@ async fn one(
     let mut args = PgArguments::default();
     args.add(i32::from(bucket)).map_err(sqlx::Error::Encode)?;
     args.add(key).map_err(sqlx::Error::Encode)?;
-    match statement.run(connection, args).await? {
-        (Ownership::Active, rows) => {
+    let (ownership, rows) = match statement.run(connection, args).await {
+        Ok(answer) => answer,
+        Err(error) => return Ownership::from_error(&error).map(Said::NotHere).ok_or(error),
+    };
+    match ownership {
+        Ownership::Active => {
             let found: Option<i64> = rows.first().map(|row| row.try_get("answer")).transpose()?.flatten();
             Ok(found.map_or(Said::Missing, Said::Done))
         }
-        (elsewhere, _) => Ok(Said::NotHere(elsewhere)),
+        elsewhere => Ok(Said::NotHere(elsewhere)),
     }
 }

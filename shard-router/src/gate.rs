@@ -47,7 +47,7 @@ impl Gated {
     }
 }
 
-/// Whether `text` contains `part`, at compile time.
+/// Whether `text` contains `part`, at compile time; one that ends with a digit is not followed by another.
 #[doc(hidden)]
 #[must_use]
 pub const fn mentions(text: &str, part: &str) -> bool {
@@ -58,12 +58,30 @@ pub const fn mentions(text: &str, part: &str) -> bool {
         while at < part.len() && text[start + at] == part[at] {
             at += 1;
         }
-        if at == part.len() {
+        let end = start + at;
+        let goes_on =
+            at > 0 && part[at - 1].is_ascii_digit() && end < text.len() && text[end].is_ascii_digit();
+        if at == part.len() && !goes_on {
             return true;
         }
         start += 1;
     }
     false
+}
+
+/// Names the bucket, `$1`: as a condition or as the first value of a new row.
+#[doc(hidden)]
+#[must_use]
+pub const fn names_bucket(dml: &str) -> bool {
+    mentions(dml, "bucket = $1") || mentions(dml, "SELECT $1") || mentions(dml, "VALUES ($1")
+}
+
+/// Can stand alone and inside `WITH`, names its bucket, and returns something.
+#[doc(hidden)]
+#[must_use]
+pub const fn is_write(dml: &str) -> bool {
+    let begins = matches!(dml.as_bytes(), [b'I' | b'U' | b'D', ..]);
+    begins && mentions(dml, "RETURNING") && names_bucket(dml)
 }
 
 /// A write as a [`Gated`]: `gated!(dml)`, `gated!(ctes; dml)` or `gated!(ctes; dml; columns)`.
@@ -104,7 +122,9 @@ macro_rules! gated {
         $crate::gated!($ctes; $dml; "w.*")
     };
     ($ctes:expr; $dml:expr; $columns:expr) => {{
-        const _: () = assert!($crate::gate::mentions($ctes, "$1"), "a write names its bucket, $1");
+        const _: () = assert!($crate::gate::names_bucket($ctes), "a write names its bucket, $1");
+        // The last one either writes too, or tells only what the others did.
+        const _: () = assert!($crate::gate::is_write($dml) || !$crate::gate::mentions($dml, "RETURNING"));
         $crate::Gated::new(
             None,
             concat!(
@@ -118,14 +138,6 @@ macro_rules! gated {
             ),
         )
     }};
-}
-
-/// Names its bucket as `$1`, and returns something.
-#[doc(hidden)]
-#[must_use]
-pub const fn is_write(dml: &str) -> bool {
-    mentions(dml, "RETURNING")
-        && (mentions(dml, "bucket = $1") || mentions(dml, "SELECT $1") || mentions(dml, "($1"))
 }
 
 /// A read, or a lock, as a [`Gated`]: `gated_read!(select)`, or `gated_read!(select; columns)` to answer more than the
@@ -180,11 +192,15 @@ mod tests {
         assert!(is_write("INSERT INTO t (bucket) VALUES ($1) RETURNING a"));
         assert!(!is_write("UPDATE t SET a = $2 WHERE t.bucket = $2 RETURNING a"));
         assert!(!is_write("UPDATE t SET a = $2 WHERE t.bucket = $1"));
+        assert!(!is_write("UPDATE t SET a = $2 WHERE t.bucket = $10 RETURNING a"));
+        assert!(!is_write("UPDATE t SET a = f($1) WHERE t.id = $2 RETURNING a"));
+        assert!(!is_write("WITH x AS (SELECT 1) UPDATE t SET a = 1 WHERE t.bucket = $1 RETURNING a"));
     }
 
     #[test]
     fn mentions_is_contains() {
         assert!(mentions("ab", "b") && mentions("ab", "ab") && mentions("aab", "ab") && mentions("", ""));
+        assert!(mentions("$10, $1", "$1") && !mentions("$10", "$1"));
         assert!(!mentions("ab", "c") && !mentions("a", "ab") && !mentions("", "a"));
     }
 }

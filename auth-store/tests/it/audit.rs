@@ -1,10 +1,12 @@
 //! The chain holds through everything above, and shows what somebody changed.
 use std::sync::Arc;
+use std::time::Duration;
 
 use auth_core::domain::RevokeReason;
 use auth_core::ports::Sessions;
 use auth_store::Chain;
 use futures::future::join_all;
+use shard_router::Ownership;
 
 use crate::Trials;
 use crate::env::{Account, Env};
@@ -13,6 +15,7 @@ pub fn add(trials: &mut Trials) {
     trials.add("audit::the_chain_holds_under_concurrency", holds);
     trials.add("audit::tampering_is_found", tampering);
     trials.add("audit::the_application_cannot_rewrite_it", append_only);
+    trials.add("audit::a_fence_amid_an_append_refuses_it", amid_an_append);
 }
 
 async fn chain(env: &Env, a: &Account) -> Chain {
@@ -70,4 +73,38 @@ async fn append_only(env: Arc<Env>) {
         }
     }
     assert_eq!(chain(&env, &a).await, Chain::Whole);
+}
+
+/// The append is a function of three statements, each of which sees ownership as of its own start.
+async fn amid_an_append(env: Arc<Env>) {
+    let account = env.account().await;
+    let bucket = account.bucket();
+    let (mut holder, mut admin) = (env.admin(1).await, env.admin(1).await);
+    let partition: String =
+        sqlx::query_scalar("SELECT 'shard.audit_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMM')")
+            .fetch_one(&mut admin)
+            .await
+            .unwrap();
+    // It gets past the first statement, and waits in the second until the fence stands.
+    let hold = format!("BEGIN; LOCK TABLE ONLY {partition} IN ACCESS EXCLUSIVE MODE");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(hold)).execute(&mut holder).await.unwrap();
+    let mut app = env.app(1).await;
+    let append = async {
+        let sql = "SELECT shard.audit_append($1, 1, $2, 'test.fenced', '{}')";
+        sqlx::query(sql).bind(i32::from(bucket)).bind(account.user.id.as_uuid()).execute(&mut app).await
+    };
+    let fence = async {
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = $1::text::regclass";
+        let mut waiting = 0_i64;
+        while waiting == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            waiting = sqlx::query_scalar(waits).bind(&partition).fetch_one(&mut admin).await.unwrap();
+        }
+        env.set_state(bucket, 'F').await;
+        sqlx::raw_sql("COMMIT").execute(&mut holder).await.unwrap();
+    };
+    let (appended, ()) = tokio::join!(append, fence);
+    assert_eq!(Ownership::from_error(&appended.unwrap_err()), Some(Ownership::Fenced));
+    env.set_state(bucket, 'A').await;
+    assert_eq!(chain(&env, &account).await, Chain::Whole, "what was refused left nothing behind");
 }

@@ -135,10 +135,22 @@ impl Env {
         PgConnection::connect(&self.cluster.shard_primary_dsn(number).unwrap()).await.unwrap()
     }
 
+    /// A connection to a shard's primary in the role of the nodes, with none of their limits.
+    pub async fn app(&self, number: u16) -> PgConnection {
+        PgConnection::connect(&self.cluster.app_dsn(&format!("shard-{number}-primary")).unwrap())
+            .await
+            .unwrap()
+    }
+
     /// Runs a statement as superuser on shard 1.
     pub async fn exec(&self, statement: String) -> u64 {
         let mut admin = self.admin(1).await;
         sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut admin).await.unwrap().rows_affected()
+    }
+
+    /// What shard 1 says about a bucket from now on.
+    pub async fn set_state(&self, bucket: Bucket, state: char) {
+        self.exec(format!("UPDATE meta.bucket_owner SET state = '{state}' WHERE bucket = {bucket}")).await;
     }
 
     /// One number, asked as superuser on shard 1.

@@ -239,10 +239,6 @@ async fn move_bucket(env: &Env, bucket: Bucket, clean: bool) {
     sqlx::query(give).bind(i32::from(bucket)).execute(&mut from).await.unwrap();
 }
 
-async fn set_state(env: &Env, bucket: Bucket, state: char) {
-    env.exec(format!("UPDATE meta.bucket_owner SET state = '{state}' WHERE bucket = {bucket}")).await;
-}
-
 /// What a state's set-up does to an account's bucket before the method is called.
 async fn outcomes<F>(
     env: &Env,
@@ -279,7 +275,7 @@ async fn active(env: Arc<Env>) {
 }
 
 async fn fenced(env: Arc<Env>) {
-    for (name, _, outcome) in outcomes(&env, |bucket| set_state(&env, bucket, 'F')).await {
+    for (name, _, outcome) in outcomes(&env, |bucket| env.set_state(bucket, 'F')).await {
         assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{name}: {outcome:?}");
     }
 }
@@ -300,7 +296,7 @@ async fn lifted(env: Arc<Env>) {
 async fn lift(env: &Env, admin: &mut PgConnection) -> Result<(), Duration> {
     let accounts: Vec<Account> = join_all((0..METHODS.len()).map(|_| env.account())).await;
     for account in &accounts {
-        set_state(env, account.bucket(), 'F').await;
+        env.set_state(account.bucket(), 'F').await;
     }
     let began = Instant::now();
     let calls = join_all(METHODS.iter().zip(&accounts).map(|((_, _, method), account)| method(env, account)));
@@ -321,7 +317,7 @@ async fn lift(env: &Env, admin: &mut PgConnection) -> Result<(), Duration> {
 }
 
 async fn incoming(env: Arc<Env>) {
-    for (name, _, outcome) in outcomes(&env, |bucket| set_state(&env, bucket, 'I')).await {
+    for (name, _, outcome) in outcomes(&env, |bucket| env.set_state(bucket, 'I')).await {
         assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{name}: {outcome:?}");
     }
     let absent = |bucket| {
@@ -391,7 +387,7 @@ async fn backstop(env: Arc<Env>) {
         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'bucket'
         WHERE n.nspname = 'shard' AND c.relkind IN ('r', 'p') AND NOT EXISTS (
             SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
-            WHERE t.tgrelid = c.oid AND p.proname = 'check_owner' AND t.tgenabled = 'O')";
+            WHERE c.relrowsecurity AND t.tgrelid = c.oid AND p.proname = 'check_owner' AND t.tgenabled = 'O')";
     assert_eq!(env.count(without.to_owned()).await, 0);
     let all = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'shard' AND c.relkind IN ('r', 'p') AND NOT c.relispartition";

@@ -10,7 +10,8 @@ pub async fn every_table_with_a_bucket_is_protected(servers: &Servers) {
                 EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
                         WHERE t.tgrelid = c.oid AND t.tgname = 'owner_check' AND t.tgenabled = 'O'
                           AND p.oid = 'meta.check_owner'::regproc
-                          AND t.tgtype = 1 | 4 | 8 | 16),  -- row, after, insert, delete, update
+                          AND t.tgtype = 1 | 4 | 8 | 16)  -- row, after, insert, delete, update
+                AND EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'bucket_fixed' AND t.tgenabled = 'O'),
                 EXISTS (SELECT FROM pg_index i
                         JOIN pg_attribute k ON k.attrelid = c.oid AND k.attnum = i.indkey[0]
                         WHERE i.indrelid = c.oid AND i.indisprimary AND k.attname = 'bucket'),
@@ -31,7 +32,7 @@ pub async fn every_table_with_a_bucket_is_protected(servers: &Servers) {
     .await
     .unwrap();
     for (table, trigger, key, identity, policies) in &tables {
-        assert!(*trigger, "{table} lacks the ownership trigger: SELECT meta.protect('{table}')");
+        assert!(*trigger, "{table} lacks the ownership triggers: SELECT meta.protect('{table}')");
         assert!(*policies, "{table} lacks the ownership policies, or nodes may name this partition");
         assert!(*key, "the primary key of {table} does not start with bucket");
         assert!(*identity, "the replica identity of {table} is not its primary key");
@@ -43,6 +44,19 @@ pub async fn every_table_with_a_bucket_is_protected(servers: &Servers) {
             .await
             .unwrap();
     assert!(!free, "policies bind the nodes' role");
+
+    // A view checks its owner's policies, and the trigger asks for the caller's.
+    let views: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT v.oid::regclass::text FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
+         JOIN pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm')
+         JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attname = 'bucket'
+         WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> v.oid
+            AND v.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)",
+    )
+    .fetch_all(&mut owner)
+    .await
+    .unwrap();
+    assert!(views.is_empty(), "no view of a table with a bucket: {views:?}");
 
     let elsewhere: Vec<String> = sqlx::query_scalar(
         "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relnamespace = 'shard'::regnamespace

@@ -1,0 +1,1 @@
+SELECT meta.protect('shard.credentials');
