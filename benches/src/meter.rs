@@ -1,6 +1,7 @@
 //! What servers used so far: CPU from the kernel, WAL from PostgreSQL.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::{Connection, PgConnection};
 
@@ -13,28 +14,30 @@ pub struct Group {
     /// Only these threads, where not all count.
     pub threads: Option<BTreeSet<i32>>,
     /// Only processes whose title contains this.
-    pub title: Option<&'static str>,
+    title: Option<&'static str>,
+    /// What each thread had used when it was last seen: a pool closes connections that are old, and their backends' work was
+    /// done all the same.
+    seen: Arc<Mutex<BTreeMap<i32, u64>>>,
 }
 
 impl Group {
     /// Everything below these processes.
-    pub const fn of(roots: BTreeSet<i32>) -> Self {
-        Self { roots, threads: None, title: None }
+    pub fn of(roots: BTreeSet<i32>) -> Self {
+        Self { roots, threads: None, title: None, seen: Arc::default() }
     }
 
     /// Of these, only what calls itself so: PostgreSQL's processes say whom they serve.
-    pub const fn of_titled(roots: BTreeSet<i32>, title: &'static str) -> Self {
-        Self { roots, threads: None, title: Some(title) }
+    pub fn of_titled(roots: BTreeSet<i32>, title: &'static str) -> Self {
+        Self { title: Some(title), ..Self::of(roots) }
     }
 
     /// Only the threads that run now. Hashes run on threads that are made for them and end soon after.
     pub fn of_present_threads(roots: BTreeSet<i32>) -> Self {
         let threads = roots.iter().flat_map(|pid| tasks(*pid)).collect();
-        Self { roots, threads: Some(threads), title: None }
+        Self { threads: Some(threads), ..Self::of(roots) }
     }
 
-    /// CPU time on the processor so far, in microseconds. Threads and processes that ended are forgotten: the servers
-    /// keep theirs.
+    /// CPU time on the processor so far, in microseconds; of threads that ended, what they had used when last asked.
     pub fn cpu_us(&self) -> f64 {
         self.cpu_us_among(&parents())
     }
@@ -48,7 +51,12 @@ impl Group {
             .filter(titled)
             .flat_map(|pid| tasks(*pid));
         let counted = threads.filter(|id| self.threads.as_ref().is_none_or(|only| only.contains(id)));
-        counted.map(on_cpu_ns).sum::<u64>() as f64 / 1000.0
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in counted {
+            let used = seen.entry(thread).or_default();
+            *used = on_cpu_ns(thread).max(*used);
+        }
+        seen.values().sum::<u64>() as f64 / 1000.0
     }
 }
 

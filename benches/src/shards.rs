@@ -54,7 +54,7 @@ pub struct Options {
     #[arg(long, default_value_t = 1)]
     connections: usize,
     /// Requests a round; a tenth of logins
-    #[arg(long, default_value_t = 6400)]
+    #[arg(long, default_value_t = 3200)]
     requests: usize,
 }
 
