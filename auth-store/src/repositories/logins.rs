@@ -21,6 +21,7 @@ use crate::tx::{Call, End, op};
 
 /// One attempt in a window that doubles with each window that was used up, up to four hours, and forgets after a quiet
 /// day. The upsert counts or refuses under the row's lock, so the limit is exact; a refused attempt counts nothing.
+/// The wait counts from after that lock: whoever had it may have begun later than this statement.
 /// $1 bucket, $2 subject, $3 scope, $4 tenant, $5 window, $6 limit.
 macro_rules! count_in_scope {
     () => {
@@ -37,7 +38,7 @@ macro_rules! count_in_scope {
                 WHEN a.window_ends <= now() - interval '1 day' THEN now() + $5
                 ELSE now() + LEAST(GREATEST(interval '4 hours', $5),
                     $5 * power(2, CASE WHEN a.failures >= $6 THEN LEAST(a.strikes + 1, 16) ELSE a.strikes END)) END
-         RETURNING a.granted, (extract(epoch FROM a.window_ends - now()) * 1000)::bigint AS wait_ms"
+         RETURNING a.granted, (extract(epoch FROM a.window_ends - clock_timestamp()) * 1000)::bigint AS wait_ms"
     };
 }
 
