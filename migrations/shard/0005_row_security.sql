@@ -20,27 +20,21 @@ BEGIN
 END
 $$;
 
--- After the row and not before: a BEFORE trigger locks the row first, also for those whom its WHEN leaves out.
+-- For whom no policy binds, after each row; for all, after a change of the bucket, which is never right. After the row and
+-- not before: a BEFORE trigger locks the row first, also for those whom its WHEN leaves out.
 CREATE OR REPLACE FUNCTION meta.check_owner() RETURNS trigger
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     the_bucket int := CASE TG_OP WHEN 'DELETE' THEN OLD.bucket ELSE NEW.bucket END;
 BEGIN
+    IF TG_OP = 'UPDATE' AND NEW.bucket IS DISTINCT FROM OLD.bucket THEN
+        RAISE EXCEPTION 'the bucket of a row never changes'
+            USING ERRCODE = 'SH400', TABLE = TG_TABLE_NAME, SCHEMA = TG_TABLE_SCHEMA;
+    END IF;
     IF NOT EXISTS (SELECT FROM meta.bucket_owner o WHERE o.bucket = the_bucket AND o.state = 'A') THEN
         PERFORM meta.refuse_write(the_bucket);
     END IF;
     IF TG_OP = 'DELETE' THEN RETURN OLD; END IF;
-    RETURN NEW;
-END
-$$;
-
-CREATE FUNCTION meta.refuse_other_bucket() RETURNS trigger
-LANGUAGE plpgsql VOLATILE AS $$
-BEGIN
-    IF NEW.bucket IS DISTINCT FROM OLD.bucket THEN
-        RAISE EXCEPTION 'the bucket of a row never changes'
-            USING ERRCODE = 'SH400', TABLE = TG_TABLE_NAME, SCHEMA = TG_TABLE_SCHEMA;
-    END IF;
     RETURN NEW;
 END
 $$;
@@ -103,7 +97,7 @@ BEGIN
     EXECUTE format('CREATE TRIGGER owner_check AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW
                     WHEN (NOT row_security_active(%L::regclass)) EXECUTE FUNCTION meta.check_owner()', target, target);
     EXECUTE format('CREATE TRIGGER bucket_fixed AFTER UPDATE OF bucket ON %s FOR EACH ROW
-                    EXECUTE FUNCTION meta.refuse_other_bucket()', target);
+                    EXECUTE FUNCTION meta.check_owner()', target);
 END
 $$;
 

@@ -1,6 +1,5 @@
 //! The chain holds through everything above, and shows what somebody changed.
 use std::sync::Arc;
-use std::time::Duration;
 
 use auth_core::domain::RevokeReason;
 use auth_core::ports::Sessions;
@@ -9,7 +8,7 @@ use futures::future::join_all;
 use shard_router::Ownership;
 
 use crate::Trials;
-use crate::env::{Account, Env};
+use crate::env::{Account, Env, eventually};
 
 pub fn add(trials: &mut Trials) {
     trials.add("audit::the_chain_holds_under_concurrency", holds);
@@ -89,17 +88,16 @@ async fn amid_an_append(env: Arc<Env>) {
     let hold = format!("BEGIN; LOCK TABLE ONLY {partition} IN ACCESS EXCLUSIVE MODE");
     sqlx::raw_sql(sqlx::AssertSqlSafe(hold)).execute(&mut holder).await.unwrap();
     let mut app = env.app(1).await;
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut app).await.unwrap();
     let append = async {
         let sql = "SELECT shard.audit_append($1, 1, $2, 'test.fenced', '{}')";
         sqlx::query(sql).bind(i32::from(bucket)).bind(account.user.id.as_uuid()).execute(&mut app).await
     };
+    let waits = format!(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = {pid} AND relation = '{partition}'::regclass"
+    );
     let fence = async {
-        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = $1::text::regclass";
-        let mut waiting = 0_i64;
-        while waiting == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            waiting = sqlx::query_scalar(waits).bind(&partition).fetch_one(&mut admin).await.unwrap();
-        }
+        eventually("the append waits", async || env.count(waits.clone()).await == 1).await;
         env.set_state(bucket, 'F').await;
         sqlx::raw_sql("COMMIT").execute(&mut holder).await.unwrap();
     };
