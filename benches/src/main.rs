@@ -2,6 +2,7 @@
 //!
 //! Requests per second on a shared machine are noise; the CPU that an answer costs holds still. It is read from the
 //! kernel's accounting of every process, less what the same processes use while nobody asks. Linux only.
+mod alone;
 mod bench;
 mod calls;
 mod client;

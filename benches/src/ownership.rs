@@ -31,28 +31,30 @@ pub struct Options {
     /// The document whose section is written anew; without it the section is printed only
     #[arg(long)]
     write: Option<PathBuf>,
-    /// Blocks of rounds: bare, protected, and back again
-    #[arg(long, default_value_t = 20)]
+    /// Blocks of rounds: bare, protected, and back again. Many that are short see what a disk does between them alike
+    #[arg(long, default_value_t = 80)]
     blocks: usize,
     /// Transactions a round
-    #[arg(long, default_value_t = 1200)]
+    #[arg(long, default_value_t = 120)]
     transactions: usize,
     /// Numbers of connections, each with a transaction under way
-    #[arg(long, value_delimiter = ',', default_values_t = [4])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 4])]
     connections: Vec<usize>,
     /// Numbers of replicas, each a cluster of its own: without, a commit waits for the disk alone and is the cheapest, so
     /// the check weighs most; from two on it waits for any one of them, as in production
     #[arg(long, value_delimiter = ',', default_values_t = [0, 2])]
     replicas: Vec<u16>,
-    /// Every flush of the log waits so many microseconds more, as on a slower disk: PostgreSQL's `commit_delay`
-    #[arg(long, default_value_t = 0)]
-    commit_delay_us: u32,
+    /// So many microseconds more before each flush of the log, as on a slower disk: PostgreSQL's `commit_delay`. Each a
+    /// cluster of its own
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 1000])]
+    commit_delay_us: Vec<u32>,
 }
 
 /// One row of the table.
 pub struct Series {
     pub work: Work,
     pub replicas: u16,
+    pub commit_delay_us: u32,
     pub connections: usize,
     pub blocks: Vec<Block>,
 }
@@ -82,8 +84,12 @@ pub async fn run(options: &Options) -> Outcome<()> {
         transactions: options.transactions,
     };
     let mut found = Vec::new();
-    for replicas in &options.replicas {
-        found.extend(one_cluster(options, *replicas, most, &mut facts).await?);
+    for (replicas, delay) in options
+        .replicas
+        .iter()
+        .flat_map(|replicas| options.commit_delay_us.iter().map(move |us| (*replicas, *us)))
+    {
+        found.extend(one_cluster(options, (replicas, delay), most, &mut facts).await?);
     }
     let text = ownership_report::text(&facts, &found);
     println!("{text}");
@@ -95,7 +101,7 @@ pub async fn run(options: &Options) -> Outcome<()> {
 
 async fn one_cluster(
     options: &Options,
-    replicas: u16,
+    (replicas, commit_delay_us): (u16, u32),
     most: usize,
     facts: &mut ownership_report::Facts,
 ) -> Outcome<Vec<Series>> {
@@ -103,7 +109,7 @@ async fn one_cluster(
     let cluster = spec.auth_node(options.auth_node.canonicalize()?).start().await?;
     // It has made the tables; from here on nobody else asks.
     cluster.kill("node-1").await?;
-    facts.settings = set_up(&cluster, options.commit_delay_us).await?;
+    facts.settings = set_up(&cluster, commit_delay_us).await?;
     facts.server = format!("PostgreSQL {}", cluster.state()?.servers.postgres_version);
     let mut clients = clients(&cluster, most).await?;
     let server = group(&cluster, is_primary)?;
@@ -113,7 +119,7 @@ async fn one_cluster(
     facts.idle.push(idle);
     let series = |connections: &usize| {
         let connections = *connections;
-        Work::ALL.map(|work| Series { work, replicas, connections, blocks: Vec::new() })
+        Work::ALL.map(|work| Series { work, replicas, commit_delay_us, connections, blocks: Vec::new() })
     };
     let mut found: Vec<Series> = options.connections.iter().flat_map(series).collect();
     for block in 0..=options.blocks {
@@ -125,12 +131,11 @@ async fn one_cluster(
                 blocks.push(last);
             }
         }
-        eprintln!(
-            "{replicas} replicas, block {block} of {}, load average {}",
-            options.blocks,
-            report::load_average()
-        );
     }
+    eprintln!(
+        "{replicas} replicas, {commit_delay_us} µs before a flush: done, load average {}",
+        report::load_average()
+    );
     cluster.stop().await?;
     Ok(found)
 }
@@ -150,7 +155,7 @@ async fn set_up(cluster: &Cluster, commit_delay_us: u32) -> Outcome<String> {
     sqlx::raw_sql(AssertSqlSafe(tables)).execute(&mut owner).await?;
     sqlx::raw_sql("CHECKPOINT").execute(&mut owner).await?;
     let mut told = Vec::new();
-    for name in ["fsync", "synchronous_commit", "wal_sync_method", "commit_delay"] {
+    for name in ["fsync", "synchronous_commit", "wal_sync_method"] {
         let sql = format!("SHOW {name}");
         let value: String = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut owner).await?;
         told.push(format!("{name} {value}"));

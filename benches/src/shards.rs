@@ -8,7 +8,8 @@
 //! same time share a sync on one server and not on sixteen. So each call comes in two orders: to users of all shards
 //! mixed, and shard after shard (by bucket, in as many parts as there are shards, each warmed up), where the server that
 //! is asked is as busy as the only one of the other cluster. It takes hundreds of requests until it is as warm. Nodes keep to
-//! one core and servers to another: see [`pin`](crate::meter::pin).
+//! one core and servers to another: see [`pin`](crate::meter::pin). PostgreSQL is measured [alone](crate::alone) beside it, on
+//! the same servers in the same orders: what that grows by is not ours.
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use benches::stats::median;
 use devcluster::Cluster;
 
 use crate::Outcome;
+use crate::alone::{Servers, Statement};
 use crate::bench::{self, Bench, SETTLE, Taken, Used, of_backends, of_call, whole};
 use crate::calls::{CALLS, Call, Item, Needs};
 use crate::report;
@@ -31,6 +33,8 @@ const NAMES: [&str; 4] = [
     "GET /auth/v1/me",
     "POST /auth/v1/login",
 ];
+/// So much longer is a round in turn: half of each stretch warms up.
+const LONGER: usize = 3;
 /// Replicas stream what their primary writes: a cost of the replica, and no question of how many shards there are.
 const REPLICAS: u16 = 0;
 
@@ -47,13 +51,13 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16])]
     shards: Vec<u16>,
     /// Blocks of rounds: each asks every cluster twice, A B B A
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 5)]
     blocks: usize,
     /// Connections to each node. With one no two requests meet: each server has one connection, warm, and no two commits
     /// share a sync. With more, sixteen pools fill slowly, and every new connection costs what thirty requests do
     #[arg(long, default_value_t = 1)]
     connections: usize,
-    /// Requests a round; a tenth of logins
+    /// Requests a round, a tenth of logins; in turn three times as many, half of them to warm up
     #[arg(long, default_value_t = 3200)]
     requests: usize,
 }
@@ -63,6 +67,7 @@ pub struct Arm {
     pub shards: u16,
     bench: Bench,
     cluster: Cluster,
+    alone: Servers,
     /// A second's use while nobody asks, before and after the rounds.
     pub idle: [Used; 2],
 }
@@ -74,8 +79,43 @@ pub enum Order {
     InTurn,
 }
 
+/// What is measured.
+#[derive(Clone, Copy)]
+pub enum Work {
+    Call(Call),
+    Alone(Statement),
+}
+
+impl Work {
+    /// For the table.
+    pub fn name(self) -> String {
+        match self {
+            Self::Call(call) if call.hashes => format!("{}, beside the hash", report::ticked(call.name)),
+            Self::Call(call) => report::ticked(call.name),
+            Self::Alone(statement) => statement.name().to_owned(),
+        }
+    }
+
+    fn requests(self, most: usize, order: Order) -> usize {
+        let most = if order == Order::InTurn { most * LONGER } else { most };
+        match self {
+            Self::Call(call) => call.requests(most),
+            Self::Alone(_) => most,
+        }
+    }
+
+    /// Of what all processes used.
+    fn of(self, used: Used) -> [f64; 4] {
+        let [node, postgres, redis] = match self {
+            Self::Call(call) => of_call(call, used),
+            Self::Alone(_) => [0.0, used[1], 0.0],
+        };
+        [node, postgres, redis, of_backends(used)]
+    }
+}
+
 struct Round {
-    call: usize,
+    work: usize,
     order: Order,
     arm: usize,
     block: usize,
@@ -85,9 +125,9 @@ struct Round {
 /// µs an answer of node, PostgreSQL, Redis, and of PostgreSQL the backends that serve nodes; by block.
 pub type Blocks = Vec<[f64; 4]>;
 
-/// One call in one order: a row for each arm.
+/// One work in one order: a row for each arm.
 pub struct Cost {
-    pub call: Call,
+    pub work: Work,
     pub order: Order,
     pub arms: Vec<Blocks>,
 }
@@ -99,13 +139,14 @@ pub async fn run(options: &Options) -> Outcome<()> {
     if options.shards.len() < 2 || options.blocks < 2 || options.connections < 1 {
         return Err("it takes two numbers of shards, two blocks and a connection".into());
     }
-    let calls: Vec<Call> =
-        NAMES.iter().filter_map(|name| CALLS.into_iter().find(|call| call.name == *name)).collect();
+    let calls = NAMES.iter().filter_map(|name| CALLS.into_iter().find(|call| call.name == *name));
+    let alone = [Statement::Read, Statement::Write].map(Work::Alone);
+    let works: Vec<Work> = alone.into_iter().chain(calls.map(Work::Call)).collect();
     let mut arms = start(options).await?;
     measure_idle(&mut arms, 0).await;
     let mut rounds = Vec::new();
     for block in 0..=options.blocks {
-        let last = one_block(&arms, &calls, block, options.requests).await?;
+        let last = one_block(&mut arms, &works, block, options.requests).await?;
         // The first block warms up: every connection of every shard parses and plans its statements.
         if block > 0 {
             rounds.extend(last);
@@ -114,7 +155,7 @@ pub async fn run(options: &Options) -> Outcome<()> {
     }
     tokio::time::sleep(SETTLE).await;
     measure_idle(&mut arms, 1).await;
-    let costs = costs(&arms, &calls, &rounds, options.blocks);
+    let costs = costs(&arms, &works, &rounds, options.blocks);
     let servers = arms[0].cluster.state()?.servers;
     let facts = shards_report::Facts {
         servers: format!("PostgreSQL {}, Redis {}", servers.postgres_version, servers.redis_version),
@@ -145,12 +186,14 @@ async fn start(options: &Options) -> Outcome<Vec<Arm>> {
         eprintln!("{shards} shards are up after {} s", started.elapsed().as_secs());
     }
     tokio::time::sleep(SETTLE).await;
-    let arm = |(shards, cluster)| {
+    let mut arms = Vec::new();
+    for (shards, cluster) in clusters {
         let bench = Bench::open(&cluster, options.connections)?;
         bench.pin()?;
-        Ok(Arm { shards, bench, cluster, idle: [Used::default(); 2] })
-    };
-    clusters.into_iter().map(arm).collect()
+        let alone = Servers::open(&cluster, shards).await?;
+        arms.push(Arm { shards, bench, cluster, alone, idle: [Used::default(); 2] });
+    }
+    Ok(arms)
 }
 
 async fn measure_idle(arms: &mut [Arm], when: usize) {
@@ -161,8 +204,8 @@ async fn measure_idle(arms: &mut [Arm], when: usize) {
     }
 }
 
-async fn one_block(arms: &[Arm], calls: &[Call], block: usize, most: usize) -> Outcome<Vec<Round>> {
-    let mut sessions = shared(arms, calls, most).await?;
+async fn one_block(arms: &mut [Arm], works: &[Work], block: usize, most: usize) -> Outcome<Vec<Round>> {
+    let mut sessions = shared(arms, most).await?;
     let mut order: Vec<usize> = (0..arms.len()).collect();
     if block % 2 == 1 {
         order.reverse();
@@ -170,31 +213,47 @@ async fn one_block(arms: &[Arm], calls: &[Call], block: usize, most: usize) -> O
     order.extend(order.clone().into_iter().rev());
     let parts = arms.iter().map(|arm| usize::from(arm.shards)).max().unwrap_or(1);
     let mut rounds = Vec::new();
-    for (number, call) in calls.iter().enumerate() {
-        let requests = call.requests(most);
+    for (number, work) in works.iter().enumerate() {
         for (kind, arm) in ORDERS.into_iter().flat_map(|kind| order.iter().map(move |arm| (kind, *arm))) {
-            let bench = &arms[arm].bench;
-            let items = match call.needs {
-                Needs::Shared => std::mem::take(&mut sessions[arm]),
-                _ => bench.prepare(*call, requests).await?,
+            let size = (work.requests(most, kind), parts);
+            let taken = match work {
+                Work::Alone(statement) => {
+                    let Arm { bench, alone, .. } = &mut arms[arm];
+                    alone.take(bench, *statement, kind, size).await?
+                }
+                Work::Call(call) => one_call(&arms[arm].bench, *call, kind, size, &mut sessions[arm]).await?,
             };
-            let mut items = bench.by_bucket(items, kind == Order::Mixed);
-            let taken = match kind {
-                Order::Mixed => bench.take(*call, requests, &mut whole(&mut items)).await?,
-                Order::InTurn => bench.take_parts(*call, requests, &mut items, parts).await?,
-            };
-            rounds.push(Round { call: number, order: kind, arm, block, taken });
-            if call.needs == Needs::Shared {
-                sessions[arm] = items;
-            }
+            rounds.push(Round { work: number, order: kind, arm, block, taken });
         }
     }
     Ok(rounds)
 }
 
+async fn one_call(
+    bench: &Bench,
+    call: Call,
+    order: Order,
+    (requests, parts): (usize, usize),
+    shared: &mut Vec<Vec<Item>>,
+) -> Outcome<Taken> {
+    let items = match call.needs {
+        Needs::Shared => std::mem::take(shared),
+        _ => bench.prepare(call, requests).await?,
+    };
+    let mut items = bench.by_bucket(items, order == Order::Mixed);
+    let taken = match order {
+        Order::Mixed => bench.take(call, requests, &mut whole(&mut items)).await?,
+        Order::InTurn => bench.take_parts(call, requests, &mut items, parts).await?,
+    };
+    if call.needs == Needs::Shared {
+        *shared = items;
+    }
+    Ok(taken)
+}
+
 /// The sessions that all calls of a block share, by arm: made anew for each, because access tokens live 5 minutes.
-async fn shared(arms: &[Arm], calls: &[Call], most: usize) -> Outcome<Vec<Vec<Vec<Item>>>> {
-    let call = calls.iter().find(|call| call.needs == Needs::Shared).ok_or("no call has sessions")?;
+async fn shared(arms: &[Arm], most: usize) -> Outcome<Vec<Vec<Vec<Item>>>> {
+    let call = CALLS.iter().find(|call| call.needs == Needs::Shared).ok_or("no call has sessions")?;
     let mut sessions = Vec::new();
     for arm in arms {
         let mut users = Vec::new();
@@ -206,20 +265,19 @@ async fn shared(arms: &[Arm], calls: &[Call], most: usize) -> Outcome<Vec<Vec<Ve
     Ok(sessions)
 }
 
-fn costs(arms: &[Arm], calls: &[Call], rounds: &[Round], blocks: usize) -> Vec<Cost> {
-    let of_block = |call: usize, order: Order, arm: usize, block: usize| {
+fn costs(arms: &[Arm], works: &[Work], rounds: &[Round], blocks: usize) -> Vec<Cost> {
+    let of_block = |work: usize, order: Order, arm: usize, block: usize| {
         let idle = &arms[arm].idle;
         let idle: Used = std::array::from_fn(|at| f64::midpoint(idle[0][at], idle[1][at]));
         let mut sum = Taken::default();
-        let wanted = |r: &&Round| (r.call, r.order, r.arm, r.block) == (call, order, arm, block);
+        let wanted = |r: &&Round| (r.work, r.order, r.arm, r.block) == (work, order, arm, block);
         rounds.iter().filter(wanted).for_each(|round| sum.add(round.taken));
         let used = sum.beyond(idle);
-        let [node, postgres, redis] = of_call(calls[call], used);
-        [node, postgres, redis, of_backends(used)].map(|used| used / sum.good as f64)
+        works[work].of(used).map(|used| used / sum.good as f64)
     };
-    let cost = |call: usize, order: Order| {
-        let of_arm = |arm| (1..=blocks).map(|block| of_block(call, order, arm, block)).collect();
-        Cost { call: calls[call], order, arms: (0..arms.len()).map(of_arm).collect() }
+    let cost = |work: usize, order: Order| {
+        let of_arm = |arm| (1..=blocks).map(|block| of_block(work, order, arm, block)).collect();
+        Cost { work: works[work], order, arms: (0..arms.len()).map(of_arm).collect() }
     };
-    (0..calls.len()).flat_map(|call| ORDERS.map(|order| cost(call, order))).collect()
+    (0..works.len()).flat_map(|work| ORDERS.map(|order| cost(work, order))).collect()
 }

@@ -3,7 +3,7 @@ use std::fmt::Write;
 
 use benches::stats::{self, Estimate, median};
 
-use crate::report::{load_average, made_by, ticked};
+use crate::report::{load_average, made_by};
 use crate::shards::{Arm, Cost, Order};
 
 /// What writes this section.
@@ -29,7 +29,7 @@ pub fn text(facts: &Facts, arms: &[Arm], costs: &[Cost]) -> String {
     let counts: Vec<String> = arms.iter().map(|arm| arm.shards.to_string()).collect();
     let mut text = format!(
         "{} {} replicas a shard. Clusters of {} shards side by side; {} blocks of rounds A B B A, {} requests a round (a \
-         tenth of logins) over {} connection(s), {:.1} s a round. Load average afterwards {}.\n\n",
+         tenth of logins; in turn three times as many, half of them to warm up) over {} connection(s), {:.1} s a round. Load average afterwards {}.\n\n",
         made_by(COMMAND, &facts.servers),
         facts.replicas,
         counts.join(" and "),
@@ -63,18 +63,15 @@ pub fn text(facts: &Facts, arms: &[Arm], costs: &[Cost]) -> String {
 }
 
 fn row(cost: &Cost, at: usize, shards: u16) -> String {
-    let Cost { call, order, arms } = cost;
+    let Cost { work, order, arms } = cost;
     let of = |part: usize| median(arms[at].iter().map(|block| block[part]).collect());
     let [node, postgres, backends, redis] = [0, 1, 3, 2].map(|part| number(of(part)));
-    let beside = if call.hashes { ", beside the hash" } else { "" };
     let order = match order {
         Order::Mixed => "mixed",
         Order::InTurn => "in turn",
     };
-    let start = format!(
-        "| {}{beside} | {order} | {shards} | {node} | {postgres} | {backends} | {redis} |",
-        ticked(call.name)
-    );
+    let start =
+        format!("| {} | {order} | {shards} | {node} | {postgres} | {backends} | {redis} |", work.name());
     if at == 0 {
         return format!("{start} | | | | | |\n");
     }
