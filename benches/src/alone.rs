@@ -55,38 +55,25 @@ impl Servers {
         Ok(Self(connections))
     }
 
-    /// So many requests, measured: to all servers mixed, or one after the other in so many stretches, the first half of each
-    /// to warm up. However many servers there are, they share the same rows.
+    /// One of so many stretches, of so many requests, the first half of which warms up: to all servers mixed, or all to
+    /// one. However many servers there are, they share the same rows.
     pub async fn take(
         &mut self,
         bench: &Bench,
         statement: Statement,
         order: Order,
-        (requests, stretches): (usize, usize),
+        (stretch, stretches, requests): (usize, usize, usize),
     ) -> Outcome<Taken> {
-        let count = self.0.len();
-        if order == Order::Mixed {
-            return self.measured(bench, statement, 0..requests, |number| number * 7 % count).await;
-        }
-        let (mut sum, each) = (Taken::default(), requests / stretches);
-        for stretch in 0..stretches {
-            let (first, server) = (stretch * each, stretch * count / stretches);
-            self.ask(statement, first..first + each / 2, |_| server).await?;
-            sum.add(self.measured(bench, statement, first + each / 2..first + each, |_| server).await?);
-        }
-        Ok(sum)
-    }
-
-    async fn measured(
-        &mut self,
-        bench: &Bench,
-        statement: Statement,
-        numbers: Range<usize>,
-        server: impl Fn(usize) -> usize,
-    ) -> Outcome<Taken> {
-        let (before, started, good) = (bench.used(), Instant::now(), numbers.len());
-        self.ask(statement, numbers, server).await?;
-        Ok(bench.since(before, started, good))
+        let (count, first) = (self.0.len(), stretch * requests);
+        let server = |number: usize| match order {
+            Order::Mixed => number * 7 % count,
+            Order::InTurn => stretch * count / stretches,
+        };
+        let half = first + requests / 2;
+        self.ask(statement, first..half, server).await?;
+        let (before, started) = (bench.used(), Instant::now());
+        self.ask(statement, half..first + requests, server).await?;
+        Ok(bench.since(before, started, requests - requests / 2))
     }
 
     async fn ask(

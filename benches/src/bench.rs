@@ -28,9 +28,6 @@ pub struct Taken {
 /// Which of these are nodes.
 const NODES: [usize; 2] = [0, 3];
 
-/// One in so many requests of a part warms up what was not asked for a while.
-const WARM_UP: usize = 2;
-
 /// Node 1 is the one that is measured; node 2 has a cheap hash, makes what requests need, and is measured where hashes
 /// are computed.
 pub struct Bench {
@@ -153,43 +150,19 @@ impl Bench {
         Taken { used: std::array::from_fn(|at| after[at] - before[at]), spent, good }
     }
 
-    /// The same in so many parts of the items, one after the other; the first requests of each part are not measured.
-    pub async fn take_parts(
-        &self,
-        call: Call,
-        requests: usize,
-        items: &mut [Vec<Item>],
-        parts: usize,
-    ) -> Outcome<Taken> {
-        let mut sum = Taken::default();
-        for part in 0..parts {
-            let mut cold: Vec<&mut [Item]> = Vec::new();
-            let mut rest: Vec<&mut [Item]> = Vec::new();
-            let mut once = (usize::MAX, usize::MAX);
-            for items in items.iter_mut() {
-                let count = items.len();
-                let items = &mut items[part * count / parts..(part + 1) * count / parts];
-                // What serves many requests warms up itself.
-                let first = if call.needs == Needs::Shared { 0 } else { items.len().div_ceil(WARM_UP) };
-                let (first, items) = items.split_at_mut(first);
-                once = (once.0.min(first.len()), once.1.min(items.len()));
-                cold.push(first);
-                rest.push(items);
-            }
-            if once.1 == 0 {
-                continue;
-            }
-            let clients = self.clients.len();
-            if call.needs == Needs::Shared {
-                let cold = requests / parts / WARM_UP;
-                self.drive(call, cold, &mut rest).await?;
-                sum.add(self.take(call, requests / parts - cold, &mut rest).await?);
-            } else {
-                self.drive(call, once.0 * clients, &mut cold).await?;
-                sum.add(self.take(call, once.1 * clients, &mut rest).await?);
-            }
+    /// The same, where the first half of the requests warms up what was not asked for a while, and is not measured. Where
+    /// items serve one request each there are as many as the client that has the fewest allows.
+    pub async fn take_warm(&self, call: Call, requests: usize, items: &mut [&mut [Item]]) -> Outcome<Taken> {
+        if call.needs == Needs::Shared {
+            self.drive(call, requests / 2, items).await?;
+            return self.take(call, requests - requests / 2, items).await;
         }
-        Ok(sum)
+        let least = items.iter().map(|items| items.len()).min().unwrap_or_default();
+        let (mut cold, mut warm): (Vec<_>, Vec<_>) =
+            items.iter_mut().map(|items| items[..least].split_at_mut(least / 2)).unzip();
+        let clients = self.clients.len();
+        self.drive(call, least / 2 * clients, &mut cold).await?;
+        self.take(call, (least - least / 2) * clients, &mut warm).await
     }
 }
 

@@ -89,6 +89,14 @@ pub struct Item {
     position: Option<String>,
 }
 
+impl Item {
+    /// In which of so many parts of the buckets, as even as shards are placed at first, its user lives: where there are as
+    /// many shards, on which of them.
+    pub fn part(&self, parts: usize) -> usize {
+        self.bucket.map_or(0, |bucket| usize::from(u16::from(bucket)) * parts / Bucket::COUNT)
+    }
+}
+
 /// How many sessions share the requests that need no own one.
 const SHARED: usize = 16;
 /// Below the most that a user may have.

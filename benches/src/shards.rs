@@ -1,15 +1,17 @@
 //! `figures shards`: whether what a request costs depends on how many shards there are.
 //!
-//! One cluster for each number of shards, all running at once on this machine; rounds of the same calls in the order
-//! A B B A, so that what the machine does meanwhile falls on all alike. What PostgreSQL and the node use while nobody
-//! asks grows with the shards: it is measured before and after, taken off, and reported beside.
+//! One cluster for each number of shards, all running at once on this machine; stretches of the same calls in the order
+//! A B B A, a second or less each, so that what the machine does meanwhile falls on all alike. The first half of each
+//! stretch warms up: it takes hundreds of requests until what was not asked for a while is as fast as before. What
+//! PostgreSQL and the node use while nobody asks grows with the shards: it is measured before and after, taken off, and
+//! reported beside.
 //!
 //! Sixteen servers on one machine take turns in its caches, which sixteen machines would not, and commits that come at the
 //! same time share a sync on one server and not on sixteen. So each call comes in two orders: to users of all shards
-//! mixed, and shard after shard (by bucket, in as many parts as there are shards, each warmed up), where the server that
-//! is asked is as busy as the only one of the other cluster. It takes hundreds of requests until it is as warm. Nodes keep to
-//! one core and servers to another: see [`pin`](crate::meter::pin). PostgreSQL is measured [alone](crate::alone) beside it, on
-//! the same servers in the same orders: what that grows by is not ours.
+//! mixed, and shard after shard (by bucket, in as many ranges as there are shards, one a stretch), where the server that
+//! is asked is as busy as the only one of the other cluster. Nodes keep to one core and servers to another: see
+//! [`pin`](crate::meter::pin). PostgreSQL is measured [alone](crate::alone) beside it, on the same servers in the same
+//! orders: what that grows by is not ours.
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -18,14 +20,14 @@ use devcluster::Cluster;
 
 use crate::Outcome;
 use crate::alone::{Servers, Statement};
-use crate::bench::{self, Bench, SETTLE, Taken, Used, of_backends, of_call, whole};
+use crate::bench::{self, Bench, SETTLE, Taken, Used, of_backends, of_call};
 use crate::calls::{CALLS, Call, Item, Needs};
 use crate::report;
 use crate::shards_report;
 
 const IDLE: Duration = Duration::from_secs(20);
-/// Users whose sessions the calls of a block share: some on every shard.
-const USERS: usize = 64;
+/// Users of each shard whose sessions the calls of a block share.
+const USERS: usize = 4;
 /// What every client asks.
 const NAMES: [&str; 4] = [
     "POST /auth/v1/refresh",
@@ -33,8 +35,6 @@ const NAMES: [&str; 4] = [
     "GET /auth/v1/me",
     "POST /auth/v1/login",
 ];
-/// So much longer is a round in turn: half of each stretch warms up.
-const LONGER: usize = 3;
 /// Replicas stream what their primary writes: a cost of the replica, and no question of how many shards there are.
 const REPLICAS: u16 = 0;
 
@@ -50,15 +50,15 @@ pub struct Options {
     /// Numbers of shards; all are compared with the first
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16])]
     shards: Vec<u16>,
-    /// Blocks of rounds: each asks every cluster twice, A B B A
-    #[arg(long, default_value_t = 5)]
+    /// Blocks, in each of which every cluster is asked all calls in both orders, stretch by stretch
+    #[arg(long, default_value_t = 10)]
     blocks: usize,
     /// Connections to each node. With one no two requests meet: each server has one connection, warm, and no two commits
     /// share a sync. With more, sixteen pools fill slowly, and every new connection costs what thirty requests do
     #[arg(long, default_value_t = 1)]
     connections: usize,
-    /// Requests a round, a tenth of logins; in turn three times as many, half of them to warm up
-    #[arg(long, default_value_t = 3200)]
+    /// Requests of a call in a block, a tenth of logins, in as many stretches as the most shards; half of them warm up
+    #[arg(long, default_value_t = 9600)]
     requests: usize,
 }
 
@@ -79,6 +79,9 @@ pub enum Order {
     InTurn,
 }
 
+/// Items by client.
+type Dealt = Vec<Vec<Item>>;
+
 /// What is measured.
 #[derive(Clone, Copy)]
 pub enum Work {
@@ -96,8 +99,7 @@ impl Work {
         }
     }
 
-    fn requests(self, most: usize, order: Order) -> usize {
-        let most = if order == Order::InTurn { most * LONGER } else { most };
+    fn requests(self, most: usize) -> usize {
         match self {
             Self::Call(call) => call.requests(most),
             Self::Alone(_) => most,
@@ -114,7 +116,7 @@ impl Work {
     }
 }
 
-struct Round {
+struct Stretch {
     work: usize,
     order: Order,
     arm: usize,
@@ -144,18 +146,18 @@ pub async fn run(options: &Options) -> Outcome<()> {
     let works: Vec<Work> = alone.into_iter().chain(calls.map(Work::Call)).collect();
     let mut arms = start(options).await?;
     measure_idle(&mut arms, 0).await;
-    let mut rounds = Vec::new();
+    let mut stretches = Vec::new();
     for block in 0..=options.blocks {
         let last = one_block(&mut arms, &works, block, options.requests).await?;
         // The first block warms up: every connection of every shard parses and plans its statements.
         if block > 0 {
-            rounds.extend(last);
+            stretches.extend(last);
         }
         eprintln!("block {block} of {}, load average {}", options.blocks, report::load_average());
     }
     tokio::time::sleep(SETTLE).await;
     measure_idle(&mut arms, 1).await;
-    let costs = costs(&arms, &works, &rounds, options.blocks);
+    let costs = costs(&arms, &works, &stretches, options.blocks);
     let servers = arms[0].cluster.state()?.servers;
     let facts = shards_report::Facts {
         servers: format!("PostgreSQL {}, Redis {}", servers.postgres_version, servers.redis_version),
@@ -163,7 +165,7 @@ pub async fn run(options: &Options) -> Outcome<()> {
         blocks: options.blocks,
         requests: options.requests,
         clients: options.connections,
-        rounds_s: median(rounds.iter().map(|round| round.taken.spent.as_secs_f64()).collect()),
+        stretches_s: median(stretches.iter().map(|stretch| stretch.taken.spent.as_secs_f64()).collect()),
     };
     let text = shards_report::text(&facts, &arms, &costs);
     println!("{text}");
@@ -204,74 +206,107 @@ async fn measure_idle(arms: &mut [Arm], when: usize) {
     }
 }
 
-async fn one_block(arms: &mut [Arm], works: &[Work], block: usize, most: usize) -> Outcome<Vec<Round>> {
-    let mut sessions = shared(arms, most).await?;
-    let mut order: Vec<usize> = (0..arms.len()).collect();
-    if block % 2 == 1 {
-        order.reverse();
-    }
-    order.extend(order.clone().into_iter().rev());
+async fn one_block(arms: &mut [Arm], works: &[Work], block: usize, most: usize) -> Outcome<Vec<Stretch>> {
     let parts = arms.iter().map(|arm| usize::from(arm.shards)).max().unwrap_or(1);
-    let mut rounds = Vec::new();
+    let mut sessions = shared(arms, most, parts).await?;
+    let mut stretches = Vec::new();
     for (number, work) in works.iter().enumerate() {
-        for (kind, arm) in ORDERS.into_iter().flat_map(|kind| order.iter().map(move |arm| (kind, *arm))) {
-            let size = (work.requests(most, kind), parts);
-            let taken = match work {
-                Work::Alone(statement) => {
-                    let Arm { bench, alone, .. } = &mut arms[arm];
-                    alone.take(bench, *statement, kind, size).await?
+        for order in ORDERS {
+            let each = work.requests(most) / parts;
+            let mut items = items(arms, *work, order, each * parts, &mut sessions).await?;
+            for part in 0..parts {
+                for turn in 0..arms.len() {
+                    let arm = if (block + part) % 2 == 0 { turn } else { arms.len() - 1 - turn };
+                    let size = (part, parts, each);
+                    let taken = one_stretch(&mut arms[arm], *work, order, size, &mut items[arm]).await?;
+                    stretches.push(Stretch { work: number, order, arm, block, taken });
                 }
-                Work::Call(call) => one_call(&arms[arm].bench, *call, kind, size, &mut sessions[arm]).await?,
-            };
-            rounds.push(Round { work: number, order: kind, arm, block, taken });
+            }
+            if matches!(work, Work::Call(call) if call.needs == Needs::Shared) {
+                sessions = items;
+            }
         }
     }
-    Ok(rounds)
+    Ok(stretches)
 }
 
-async fn one_call(
-    bench: &Bench,
-    call: Call,
+/// What a block's requests of this kind need, by arm and client, sorted for that order.
+async fn items(
+    arms: &[Arm],
+    work: Work,
     order: Order,
-    (requests, parts): (usize, usize),
-    shared: &mut Vec<Vec<Item>>,
-) -> Outcome<Taken> {
-    let items = match call.needs {
-        Needs::Shared => std::mem::take(shared),
-        _ => bench.prepare(call, requests).await?,
-    };
-    let mut items = bench.by_bucket(items, order == Order::Mixed);
-    let taken = match order {
-        Order::Mixed => bench.take(call, requests, &mut whole(&mut items)).await?,
-        Order::InTurn => bench.take_parts(call, requests, &mut items, parts).await?,
-    };
+    requests: usize,
+    shared: &mut Vec<Dealt>,
+) -> Outcome<Vec<Dealt>> {
+    let Work::Call(call) = work else { return Ok(vec![Vec::new(); arms.len()]) };
+    let mut items = Vec::new();
     if call.needs == Needs::Shared {
-        *shared = items;
+        items = std::mem::take(shared);
+    } else {
+        for arm in arms {
+            items.push(arm.bench.prepare(call, requests).await?);
+        }
     }
-    Ok(taken)
+    let sorted = arms.iter().zip(items).map(|(arm, items)| arm.bench.by_bucket(items, order == Order::Mixed));
+    Ok(sorted.collect())
 }
 
-/// The sessions that all calls of a block share, by arm: made anew for each, because access tokens live 5 minutes.
-async fn shared(arms: &[Arm], most: usize) -> Outcome<Vec<Vec<Vec<Item>>>> {
+async fn one_stretch(
+    arm: &mut Arm,
+    work: Work,
+    order: Order,
+    (part, parts, requests): (usize, usize, usize),
+    items: &mut [Vec<Item>],
+) -> Outcome<Taken> {
+    let Arm { bench, alone, .. } = arm;
+    let call = match work {
+        Work::Alone(statement) => return alone.take(bench, statement, order, (part, parts, requests)).await,
+        Work::Call(call) => call,
+    };
+    let mine = |items: &Vec<Item>| {
+        let (count, first_of) = (items.len(), |to| items.partition_point(|item| item.part(parts) < to));
+        match order {
+            Order::InTurn => first_of(part)..first_of(part + 1),
+            Order::Mixed if call.needs == Needs::Shared => 0..count,
+            Order::Mixed => part * count / parts..(part + 1) * count / parts,
+        }
+    };
+    let mut mine: Vec<&mut [Item]> = items
+        .iter_mut()
+        .map(|items| {
+            let range = mine(items);
+            &mut items[range]
+        })
+        .collect();
+    bench.take_warm(call, requests, &mut mine).await
+}
+
+/// The sessions that all calls of a block share, by arm, as many in each part of the buckets: made anew for each block,
+/// because access tokens live 5 minutes.
+async fn shared(arms: &[Arm], most: usize, parts: usize) -> Outcome<Vec<Dealt>> {
     let call = CALLS.iter().find(|call| call.needs == Needs::Shared).ok_or("no call has sessions")?;
     let mut sessions = Vec::new();
     for arm in arms {
-        let mut users = Vec::new();
-        while users.iter().map(Vec::len).sum::<usize>() < USERS {
-            users.extend(arm.bench.prepare(*call, most).await?);
+        let wanted = USERS * arm.bench.clients.len();
+        let mut of_part = vec![Vec::new(); parts];
+        while of_part.iter().any(|users| users.len() < wanted) {
+            for user in arm.bench.prepare(*call, most).await?.into_iter().flatten() {
+                of_part[user.part(parts)].push(user);
+            }
         }
-        sessions.push(users);
+        of_part.iter_mut().for_each(|users| users.truncate(wanted));
+        sessions.push(of_part);
     }
     Ok(sessions)
 }
 
-fn costs(arms: &[Arm], works: &[Work], rounds: &[Round], blocks: usize) -> Vec<Cost> {
+fn costs(arms: &[Arm], works: &[Work], stretches: &[Stretch], blocks: usize) -> Vec<Cost> {
     let of_block = |work: usize, order: Order, arm: usize, block: usize| {
         let idle = &arms[arm].idle;
         let idle: Used = std::array::from_fn(|at| f64::midpoint(idle[0][at], idle[1][at]));
         let mut sum = Taken::default();
-        let wanted = |r: &&Round| (r.work, r.order, r.arm, r.block) == (work, order, arm, block);
-        rounds.iter().filter(wanted).for_each(|round| sum.add(round.taken));
+        let wanted = |s: &&Stretch| (s.work, s.order, s.arm, s.block) == (work, order, arm, block);
+        stretches.iter().filter(wanted).for_each(|stretch| sum.add(stretch.taken));
         let used = sum.beyond(idle);
         works[work].of(used).map(|used| used / sum.good as f64)
     };

@@ -20,23 +20,24 @@ pub struct Facts {
     pub blocks: usize,
     pub requests: usize,
     pub clients: usize,
-    /// A round in the middle, in seconds.
-    pub rounds_s: f64,
+    /// What is measured of a stretch in the middle, in seconds.
+    pub stretches_s: f64,
 }
 
 /// The whole section.
 pub fn text(facts: &Facts, arms: &[Arm], costs: &[Cost]) -> String {
     let counts: Vec<String> = arms.iter().map(|arm| arm.shards.to_string()).collect();
     let mut text = format!(
-        "{} {} replicas a shard. Clusters of {} shards side by side; {} blocks of rounds A B B A, {} requests a round (a \
-         tenth of logins; in turn three times as many, half of them to warm up) over {} connection(s), {:.1} s a round. Load average afterwards {}.\n\n",
+        "{} {} replicas a shard. Clusters of {} shards side by side; {} blocks, {} requests of a call \
+         in each (a tenth of logins) over {} connection(s), in stretches A B B A, half of each to warm up and {:.2} s measured. \
+         Load average afterwards {}.\n\n",
         made_by(COMMAND, &facts.servers),
         facts.replicas,
         counts.join(" and "),
         facts.blocks,
         facts.requests,
         facts.clients,
-        facts.rounds_s,
+        facts.stretches_s,
         load_average()
     );
     let first = arms[0].shards;
