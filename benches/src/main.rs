@@ -16,7 +16,6 @@ mod shards;
 mod shards_report;
 mod statements;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -46,12 +45,8 @@ enum Command {
 /// What to measure, and how often.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The release executable
-    #[arg(long)]
-    auth_node: PathBuf,
-    /// The document whose table is written anew; without it the table is printed only
-    #[arg(long)]
-    write: Option<PathBuf>,
+    #[command(flatten)]
+    subject: report::Subject,
     /// Rounds, of which the median counts
     #[arg(long, default_value_t = 3)]
     rounds: usize,

@@ -4,7 +4,6 @@
 //! over several connections, on a real primary with fsync and synchronous commit on, alone and with synchronous standbys. Checkpoints
 //! and autovacuum are put off: both would fall on one round and not on the other, and page images after a checkpoint
 //! would hide the check.
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use devcluster::{Cluster, ClusterSpec};
@@ -25,12 +24,8 @@ const MOST_CONNECTIONS: usize = 64;
 /// What to measure, and how often.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The executable, which makes the tables of a shard
-    #[arg(long)]
-    auth_node: PathBuf,
-    /// The document whose section is written anew; without it the section is printed only
-    #[arg(long)]
-    write: Option<PathBuf>,
+    #[command(flatten)]
+    subject: report::Subject,
     /// Blocks of rounds: bare, protected, and back again. Many that are short see what a disk does between them alike
     #[arg(long, default_value_t = 80)]
     blocks: usize,
@@ -92,10 +87,7 @@ pub async fn run(options: &Options) -> Outcome<()> {
         found.extend(one_cluster(options, (replicas, delay), most, &mut facts).await?);
     }
     let text = ownership_report::text(&facts, &found);
-    println!("{text}");
-    if let Some(path) = &options.write {
-        report::write(path, ownership_report::COMMAND, &text)?;
-    }
+    options.subject.report(ownership_report::COMMAND, &text)?;
     Ok(())
 }
 
@@ -106,7 +98,7 @@ async fn one_cluster(
     facts: &mut ownership_report::Facts,
 ) -> Outcome<Vec<Series>> {
     let spec = ClusterSpec::default().shards(1).replicas(replicas).nodes(1);
-    let cluster = spec.auth_node(options.auth_node.canonicalize()?).start().await?;
+    let cluster = spec.auth_node(options.subject.auth_node.canonicalize()?).start().await?;
     // It has made the tables; from here on nobody else asks.
     cluster.kill("node-1").await?;
     facts.settings = set_up(&cluster, commit_delay_us).await?;

@@ -1,7 +1,7 @@
 //! The table, for the terminal and for the document.
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::Outcome;
 
@@ -26,6 +26,25 @@ pub struct Facts {
     pub requests: usize,
     pub rounds: usize,
     pub clients: usize,
+}
+
+/// What every measurement is of, and where it is written.
+#[derive(clap::Args)]
+pub struct Subject {
+    /// The release executable
+    #[arg(long)]
+    pub auth_node: PathBuf,
+    /// The document whose section is written anew; without it the section is printed only
+    #[arg(long)]
+    write: Option<PathBuf>,
+}
+
+impl Subject {
+    /// Prints the section of a command, and writes it where it was asked for.
+    pub fn report(&self, command: &str, text: &str) -> Outcome<()> {
+        println!("{text}");
+        self.write.as_deref().map_or(Ok(()), |path| write(path, command, text))
+    }
 }
 
 const END: &str = "<!-- until here -->";
@@ -91,7 +110,7 @@ pub fn ticked(name: &str) -> String {
 }
 
 /// Puts the text between the marks of the document that are this command's.
-pub fn write(path: &Path, command: &str, text: &str) -> Outcome<()> {
+fn write(path: &Path, command: &str, text: &str) -> Outcome<()> {
     let begin = format!("<!-- written by `{command}` -->");
     let old = fs::read_to_string(path)?;
     let (head, rest) = old.split_once(&begin).ok_or(format!("the document has no {begin}"))?;

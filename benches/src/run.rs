@@ -35,7 +35,7 @@ pub async fn run(options: &Options) -> Outcome<()> {
     let chosen: Vec<Call> =
         CALLS.into_iter().filter(|call| call.name.contains(options.only.as_str())).collect();
     let floors = if options.only.is_empty() { floors(options).await? } else { Vec::new() };
-    let cluster = bench::spec(&options.auth_node, SHARDS)?.start().await?;
+    let cluster = bench::spec(&options.subject.auth_node, SHARDS)?.start().await?;
     let node = cluster.node(1)?.pid.ok_or("node-1 does not run")?;
     let idle_mib = resident_mib(node);
     let mut figures = Figures::open(&cluster).await?;
@@ -62,10 +62,7 @@ pub async fn run(options: &Options) -> Outcome<()> {
         clients: CLIENTS,
     };
     let text = report::text(&facts, &floors, &rows);
-    println!("{text}");
-    if let Some(path) = &options.write {
-        report::write(path, COMMAND, &text)?;
-    }
+    options.subject.report(COMMAND, &text)?;
     cluster.stop().await?;
     Ok(())
 }

@@ -12,7 +12,6 @@
 //! is asked is as busy as the only one of the other cluster. Nodes keep to one core and servers to another: see
 //! [`pin`](crate::meter::pin). PostgreSQL is measured [alone](crate::alone) beside it, on the same servers in the same
 //! orders: what that grows by is not ours.
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use benches::stats::median;
@@ -28,25 +27,19 @@ use crate::shards_report;
 const IDLE: Duration = Duration::from_secs(20);
 /// Users of each shard whose sessions the calls of a block share.
 const USERS: usize = 4;
+const SESSION_CHECK: &str = "GET /auth/verify, a token seen before";
 /// What every client asks.
-const NAMES: [&str; 4] = [
-    "POST /auth/v1/refresh",
-    "GET /auth/verify, a token seen before",
-    "GET /auth/v1/me",
-    "POST /auth/v1/login",
-];
+const NAMES: [&str; 4] = ["POST /auth/v1/refresh", SESSION_CHECK, "GET /auth/v1/me", "POST /auth/v1/login"];
+/// So many more requests of what costs least, so that a stretch is long beside the look at the kernel's accounts.
+const MORE: usize = 4;
 /// Replicas stream what their primary writes: a cost of the replica, and no question of how many shards there are.
 const REPLICAS: u16 = 0;
 
 /// What to measure, and how often.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The release executable
-    #[arg(long)]
-    auth_node: PathBuf,
-    /// The document whose section is written anew; without it the section is printed only
-    #[arg(long)]
-    write: Option<PathBuf>,
+    #[command(flatten)]
+    subject: report::Subject,
     /// Numbers of shards; all are compared with the first
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16])]
     shards: Vec<u16>,
@@ -57,7 +50,8 @@ pub struct Options {
     /// share a sync. With more, sixteen pools fill slowly, and every new connection costs what thirty requests do
     #[arg(long, default_value_t = 1)]
     connections: usize,
-    /// Requests of a call in a block, a tenth of logins, in as many stretches as the most shards; half of them warm up
+    /// Requests of a call in a block, a tenth of logins and four times as many session checks, in as many stretches as the
+    /// most shards; half of them warm up
     #[arg(long, default_value_t = 9600)]
     requests: usize,
 }
@@ -101,8 +95,10 @@ impl Work {
 
     fn requests(self, most: usize) -> usize {
         match self {
+            Self::Call(call) if call.name == SESSION_CHECK => most * MORE,
             Self::Call(call) => call.requests(most),
-            Self::Alone(_) => most,
+            Self::Alone(Statement::Read) => most * MORE,
+            Self::Alone(Statement::Write) => most,
         }
     }
 
@@ -168,10 +164,7 @@ pub async fn run(options: &Options) -> Outcome<()> {
         stretches_s: median(stretches.iter().map(|stretch| stretch.taken.spent.as_secs_f64()).collect()),
     };
     let text = shards_report::text(&facts, &arms, &costs);
-    println!("{text}");
-    if let Some(path) = &options.write {
-        report::write(path, shards_report::COMMAND, &text)?;
-    }
+    options.subject.report(shards_report::COMMAND, &text)?;
     for arm in arms {
         arm.cluster.stop().await?;
     }
@@ -183,7 +176,7 @@ async fn start(options: &Options) -> Outcome<Vec<Arm>> {
     let mut clusters = Vec::new();
     for shards in &options.shards {
         let started = Instant::now();
-        let spec = bench::spec(&options.auth_node, *shards)?.replicas(REPLICAS);
+        let spec = bench::spec(&options.subject.auth_node, *shards)?.replicas(REPLICAS);
         clusters.push((*shards, spec.start().await?));
         eprintln!("{shards} shards are up after {} s", started.elapsed().as_secs());
     }
