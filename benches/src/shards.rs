@@ -209,7 +209,7 @@ async fn one_block(arms: &mut [Arm], works: &[Work], block: usize, most: usize) 
             let mut items = items(arms, *work, order, each * parts, &mut sessions).await?;
             for part in 0..parts {
                 for turn in 0..arms.len() {
-                    let arm = if (block + part) % 2 == 0 { turn } else { arms.len() - 1 - turn };
+                    let arm = if (block + part).is_multiple_of(2) { turn } else { arms.len() - 1 - turn };
                     let size = (part, parts, each);
                     let taken = one_stretch(&mut arms[arm], *work, order, size, &mut items[arm]).await?;
                     stretches.push(Stretch { work: number, order, arm, block, taken });
