@@ -1,23 +1,22 @@
-//! What PostgreSQL does by itself on as many servers, with no code of ours in between: one prepared statement over one
+//! What PostgreSQL does by itself on as many servers, with no node in between: one prepared statement over one
 //! connection to each primary. What this grows by, a call on the same servers cannot go below.
 use std::ops::Range;
 use std::time::Instant;
 
 use devcluster::Cluster;
+use shard_key::Bucket;
 use sqlx::{Connection, PgConnection};
 
 use crate::Outcome;
 use crate::bench::{Bench, Taken};
 use crate::shards::Order;
 
-/// All buckets, whose rows are on every server.
-const BUCKETS: usize = 16384;
-
 /// Of one row, by its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statement {
     Read,
-    /// Commits itself, durably.
+    /// Commits itself, durably. It is the nodes' heartbeat, the one row that their role may write without a user, and runs its
+    /// small trigger.
     Write,
 }
 
@@ -55,24 +54,23 @@ impl Servers {
         Ok(Self(connections))
     }
 
-    /// One of so many stretches, of so many requests, the first half of which warms up: to all servers mixed, or all to
-    /// one. However many servers there are, they share the same rows.
+    /// One of so many stretches, of so many requests, the first half of which warms up: for buckets of all servers mixed, or
+    /// of one range. However many servers there are, the buckets are the same, and each is asked for where it lives.
     pub async fn take(
         &mut self,
         bench: &Bench,
         statement: Statement,
         order: Order,
-        (stretch, stretches, requests): (usize, usize, usize),
+        (part, parts, requests): (usize, usize, usize),
     ) -> Outcome<Taken> {
-        let (count, first) = (self.0.len(), stretch * requests);
-        let server = |number: usize| match order {
-            Order::Mixed => number * 7 % count,
-            Order::InTurn => stretch * count / stretches,
+        let (range, first) = match order {
+            Order::Mixed => (0..Bucket::COUNT, part * requests),
+            Order::InTurn => (part * Bucket::COUNT / parts..(part + 1) * Bucket::COUNT / parts, 0),
         };
         let half = first + requests / 2;
-        self.ask(statement, first..half, server).await?;
+        self.ask(statement, first..half, &range).await?;
         let (before, started) = (bench.used(), Instant::now());
-        self.ask(statement, half..first + requests, server).await?;
+        self.ask(statement, half..first + requests, &range).await?;
         Ok(bench.since(before, started, requests - requests / 2))
     }
 
@@ -80,13 +78,13 @@ impl Servers {
         &mut self,
         statement: Statement,
         numbers: Range<usize>,
-        server: impl Fn(usize) -> usize,
+        buckets: &Range<usize>,
     ) -> Outcome<()> {
-        let share = BUCKETS / self.0.len();
+        const SCATTER: usize = 7919;
         for number in numbers {
-            let server = server(number);
-            let bucket = i32::try_from(server * share + number * 7919 % share)?;
-            let query = sqlx::query_scalar::<_, String>(statement.sql()).bind(bucket);
+            let bucket = buckets.start + number * SCATTER % buckets.len();
+            let server = bucket * self.0.len() / Bucket::COUNT;
+            let query = sqlx::query_scalar::<_, String>(statement.sql()).bind(i32::try_from(bucket)?);
             query.fetch_one(&mut self.0[server]).await?;
         }
         Ok(())

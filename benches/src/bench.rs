@@ -150,10 +150,17 @@ impl Bench {
         Taken { used: std::array::from_fn(|at| after[at] - before[at]), spent, good }
     }
 
-    /// The same, where the first half of the requests warms up what was not asked for a while, and is not measured. Where
+    /// A second's use while nobody asks.
+    pub async fn idle(&self, time: Duration) -> Used {
+        let (before, started) = (self.used(), Instant::now());
+        tokio::time::sleep(time).await;
+        self.since(before, started, 0).a_second()
+    }
+
+    /// Makes the requests and measures the second half of them; the first warms up what was not asked for a while. Where
     /// items serve one request each there are as many as the client that has the fewest allows.
     pub async fn take_warm(&self, call: Call, requests: usize, items: &mut [&mut [Item]]) -> Outcome<Taken> {
-        if call.needs == Needs::Shared {
+        if matches!(call.needs, Needs::Shared | Needs::Nothing) {
             self.drive(call, requests / 2, items).await?;
             return self.take(call, requests - requests / 2, items).await;
         }
@@ -173,6 +180,11 @@ impl Taken {
         }
         self.spent += other.spent;
         self.good += other.good;
+    }
+
+    /// What a second took.
+    pub fn a_second(&self) -> Used {
+        self.used.map(|used| used / self.spent.as_secs_f64())
     }
 
     /// Less what would have been used anyhow; `idle` is a second's.
@@ -204,15 +216,4 @@ pub fn of_replicas(used: Used) -> f64 {
 /// One connection each.
 pub fn clients(cheap: &str, count: usize) -> Outcome<Vec<Client>> {
     (0..count).map(|_| Client::new(cheap)).collect()
-}
-
-/// A second's use of clusters that nobody asks, all at once.
-pub async fn idle(benches: &[&Bench], time: Duration) -> Vec<Used> {
-    let before: Vec<Used> = benches.iter().map(|bench| bench.used()).collect();
-    tokio::time::sleep(time).await;
-    let after = benches.iter().map(|bench| bench.used());
-    let rate = |(before, after): (&Used, Used)| {
-        std::array::from_fn(|at| (after[at] - before[at]) / time.as_secs_f64())
-    };
-    before.iter().zip(after).map(rate).collect()
 }

@@ -111,7 +111,7 @@ impl Figures {
             (1..=SHARDS).map(|shard| cluster.shard_primary_dsn(shard)).collect::<Result<Vec<_>, _>>()?;
         tokio::time::sleep(SETTLE).await;
         let bench = Bench::open(cluster, CLIENTS)?;
-        let idle = bench::idle(&[&bench], IDLE).await[0];
+        let idle = bench.idle(IDLE).await;
         Ok(Self { bench, wal: Wal::open(&urls).await?, idle })
     }
 

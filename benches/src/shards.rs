@@ -3,8 +3,8 @@
 //! One cluster for each number of shards, all running at once on this machine; stretches of the same calls in the order
 //! A B B A, a second or less each, so that what the machine does meanwhile falls on all alike. The first half of each
 //! stretch warms up: it takes hundreds of requests until what was not asked for a while is as fast as before. What
-//! PostgreSQL and the node use while nobody asks grows with the shards: it is measured before and after, taken off, and
-//! reported beside.
+//! PostgreSQL and the node use while nobody asks grows with the shards: it is measured while another cluster is asked, so as
+//! busy a machine as during the cluster's own stretches, taken off block by block, and reported beside.
 //!
 //! Sixteen servers on one machine take turns in its caches, which sixteen machines would not, and commits that come at the
 //! same time share a sync on one server and not on sixteen. So each call comes in two orders: to users of all shards
@@ -12,7 +12,7 @@
 //! is asked is as busy as the only one of the other cluster. Nodes keep to one core and servers to another: see
 //! [`pin`](crate::meter::pin). PostgreSQL is measured [alone](crate::alone) beside it, on the same servers in the same
 //! orders: what that grows by is not ours.
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use benches::stats::median;
 use devcluster::Cluster;
@@ -24,7 +24,6 @@ use crate::calls::{CALLS, Call, Item, Needs};
 use crate::report;
 use crate::shards_report;
 
-const IDLE: Duration = Duration::from_secs(20);
 /// Users of each shard whose sessions the calls of a block share.
 const USERS: usize = 4;
 const SESSION_CHECK: &str = "GET /auth/verify, a token seen before";
@@ -44,14 +43,14 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16])]
     shards: Vec<u16>,
     /// Blocks, in each of which every cluster is asked all calls in both orders, stretch by stretch
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 6)]
     blocks: usize,
     /// Connections to each node. With one no two requests meet: each server has one connection, warm, and no two commits
     /// share a sync. With more, sixteen pools fill slowly, and every new connection costs what thirty requests do
     #[arg(long, default_value_t = 1)]
     connections: usize,
-    /// Requests of a call in a block, a tenth of logins and four times as many session checks, in as many stretches as the
-    /// most shards; half of them warm up
+    /// Requests of a call in a block, a tenth of logins and four times as many session checks and bare reads, in as many
+    /// stretches as the most shards; half of them warm up
     #[arg(long, default_value_t = 9600)]
     requests: usize,
 }
@@ -62,8 +61,8 @@ pub struct Arm {
     bench: Bench,
     cluster: Cluster,
     alone: Servers,
-    /// A second's use while nobody asks, before and after the rounds.
-    pub idle: [Used; 2],
+    /// What it took in each block while other clusters were asked; the first block only warms up.
+    pub rest: Vec<Taken>,
 }
 
 /// In which order requests come to the users of a cluster.
@@ -137,11 +136,16 @@ pub async fn run(options: &Options) -> Outcome<()> {
     if options.shards.len() < 2 || options.blocks < 2 || options.connections < 1 {
         return Err("it takes two numbers of shards, two blocks and a connection".into());
     }
-    let calls = NAMES.iter().filter_map(|name| CALLS.into_iter().find(|call| call.name == *name));
-    let alone = [Statement::Read, Statement::Write].map(Work::Alone);
-    let works: Vec<Work> = alone.into_iter().chain(calls.map(Work::Call)).collect();
+    let most = options.shards.iter().copied().max().unwrap_or_default();
+    if options.shards.iter().any(|shards| *shards == 0 || most % shards != 0) {
+        return Err("each number of shards must divide the most, so that a stretch is of one shard".into());
+    }
+    let mut works = vec![Work::Alone(Statement::Read), Work::Alone(Statement::Write)];
+    for name in NAMES {
+        let call = CALLS.into_iter().find(|call| call.name == name);
+        works.push(Work::Call(call.ok_or_else(|| format!("no call is named {name}"))?));
+    }
     let mut arms = start(options).await?;
-    measure_idle(&mut arms, 0).await;
     let mut stretches = Vec::new();
     for block in 0..=options.blocks {
         let last = one_block(&mut arms, &works, block, options.requests).await?;
@@ -151,8 +155,6 @@ pub async fn run(options: &Options) -> Outcome<()> {
         }
         eprintln!("block {block} of {}, load average {}", options.blocks, report::load_average());
     }
-    tokio::time::sleep(SETTLE).await;
-    measure_idle(&mut arms, 1).await;
     let costs = costs(&arms, &works, &stretches, options.blocks);
     let servers = arms[0].cluster.state()?.servers;
     let facts = shards_report::Facts {
@@ -186,22 +188,15 @@ async fn start(options: &Options) -> Outcome<Vec<Arm>> {
         let bench = Bench::open(&cluster, options.connections)?;
         bench.pin()?;
         let alone = Servers::open(&cluster, shards).await?;
-        arms.push(Arm { shards, bench, cluster, alone, idle: [Used::default(); 2] });
+        arms.push(Arm { shards, bench, cluster, alone, rest: Vec::new() });
     }
     Ok(arms)
-}
-
-async fn measure_idle(arms: &mut [Arm], when: usize) {
-    let benches: Vec<&Bench> = arms.iter().map(|arm| &arm.bench).collect();
-    let idle = bench::idle(&benches, IDLE).await;
-    for (arm, idle) in arms.iter_mut().zip(idle) {
-        arm.idle[when] = idle;
-    }
 }
 
 async fn one_block(arms: &mut [Arm], works: &[Work], block: usize, most: usize) -> Outcome<Vec<Stretch>> {
     let parts = arms.iter().map(|arm| usize::from(arm.shards)).max().unwrap_or(1);
     let mut sessions = shared(arms, most, parts).await?;
+    arms.iter_mut().for_each(|arm| arm.rest.push(Taken::default()));
     let mut stretches = Vec::new();
     for (number, work) in works.iter().enumerate() {
         for order in ORDERS {
@@ -211,7 +206,14 @@ async fn one_block(arms: &mut [Arm], works: &[Work], block: usize, most: usize) 
                 for turn in 0..arms.len() {
                     let arm = if (block + part).is_multiple_of(2) { turn } else { arms.len() - 1 - turn };
                     let size = (part, parts, each);
+                    let before: Vec<_> = arms.iter().map(|arm| (arm.bench.used(), Instant::now())).collect();
                     let taken = one_stretch(&mut arms[arm], *work, order, size, &mut items[arm]).await?;
+                    for (other, (used, started)) in
+                        before.into_iter().enumerate().filter(|(at, _)| *at != arm)
+                    {
+                        let taken = arms[other].bench.since(used, started, 0);
+                        arms[other].rest[block].add(taken);
+                    }
                     stretches.push(Stretch { work: number, order, arm, block, taken });
                 }
             }
@@ -271,7 +273,12 @@ async fn one_stretch(
             &mut items[range]
         })
         .collect();
-    bench.take_warm(call, requests, &mut mine).await
+    let taken = bench.take_warm(call, requests, &mut mine).await?;
+    if taken.good == 0 {
+        Err("too few requests for so many stretches and connections".into())
+    } else {
+        Ok(taken)
+    }
 }
 
 /// The sessions that all calls of a block share, by arm, as many in each part of the buckets: made anew for each block,
@@ -295,12 +302,10 @@ async fn shared(arms: &[Arm], most: usize, parts: usize) -> Outcome<Vec<Dealt>> 
 
 fn costs(arms: &[Arm], works: &[Work], stretches: &[Stretch], blocks: usize) -> Vec<Cost> {
     let of_block = |work: usize, order: Order, arm: usize, block: usize| {
-        let idle = &arms[arm].idle;
-        let idle: Used = std::array::from_fn(|at| f64::midpoint(idle[0][at], idle[1][at]));
         let mut sum = Taken::default();
         let wanted = |s: &&Stretch| (s.work, s.order, s.arm, s.block) == (work, order, arm, block);
         stretches.iter().filter(wanted).for_each(|stretch| sum.add(stretch.taken));
-        let used = sum.beyond(idle);
+        let used = sum.beyond(arms[arm].rest[block].a_second());
         works[work].of(used).map(|used| used / sum.good as f64)
     };
     let cost = |work: usize, order: Order| {

@@ -29,7 +29,7 @@ pub fn text(facts: &Facts, arms: &[Arm], costs: &[Cost]) -> String {
     let counts: Vec<String> = arms.iter().map(|arm| arm.shards.to_string()).collect();
     let mut text = format!(
         "{} {} replicas a shard. Clusters of {} shards side by side; {} blocks, {} requests of a call \
-         in each (a tenth of logins, four times as many session checks) over {} connection(s), in stretches A B B A, half of each to warm up and {:.2} s measured. \
+         in each (a tenth of logins, four times as many session checks and bare reads) over {} connection(s), in stretches A B B A, half of each to warm up and {:.2} s measured. \
          Load average afterwards {}.\n\n",
         made_by(COMMAND, &facts.servers),
         facts.replicas,
@@ -52,11 +52,18 @@ pub fn text(facts: &Facts, arms: &[Arm], costs: &[Cost]) -> String {
             text += &row(cost, at, arm.shards);
         }
     }
-    text += "\nWhile nobody asks, taken off above, ms of CPU a second before the rounds / after them:";
+    text += "\nOf each while another was asked, taken off above, ms of CPU a second, the least and the most of all blocks:";
     for arm in arms {
-        let of = |at: usize| arm.idle.map(|idle| format!("{:.1}", idle[at] / 1000.0)).join(" / ");
-        let (shards, node, postgres, redis) = (arm.shards, of(0), of(1), of(2));
-        let _ = write!(text, " {shards} shards: node {node}, all primaries {postgres}, Redis {redis};");
+        let of = |part: usize| {
+            let rates = arm.rest.iter().skip(1).map(|rest| rest.a_second()[part] / 1000.0);
+            let (least, most) = rates.fold((f64::MAX, 0.0_f64), |(l, m), rate| (l.min(rate), m.max(rate)));
+            format!("{least:.1} to {most:.1}")
+        };
+        let (shards, [node, postgres, backends, redis]) = (arm.shards, [0, 1, 5, 2].map(of));
+        let _ = write!(
+            text,
+            " {shards} shards: node {node}, all primaries {postgres}, of these the backends {backends}, Redis {redis};"
+        );
     }
     text.pop();
     text += ".\n";

@@ -27,10 +27,15 @@ pub async fn a_cancelled_request_does_not_give_back_a_busy_connection(servers: &
     tokio::time::timeout(Duration::from_millis(300), request).await.expect_err("cancelled in the middle");
 
     // Whoever waits for the busy one waits in vain.
-    let mut conn = router.primary(shard(1)).await.expect("its place is free");
-    assert_ne!(backend(&mut conn).await, first);
+    let next = async {
+        let mut conn = router.primary(shard(1)).await.expect("its place is free");
+        (backend(&mut conn).await, conn)
+    };
+    let next = tokio::time::timeout(Duration::from_secs(20), next).await;
     let mut admin = world.on_shard(1).await;
     execute(&mut admin, &format!("SELECT pg_terminate_backend({first})")).await.unwrap();
+    let (second, conn) = next.expect("the connection is not busy");
+    assert_ne!(second, first);
     conn.release();
     assert_eq!(router.status().shards[0].primary.pool.size, 1);
 }
