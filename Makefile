@@ -148,7 +148,7 @@ bench: ## criterion over what requests are made of (builds a release)
 figures: release-figures ## server CPU and WAL of every call, on a cluster of its own; writes docs/figures.md (builds a release)
 	@$(FIGURES) run $(FIGURES_FLAGS)
 
-figures-ownership: release-figures ## what gate and trigger cost at durable commit; writes docs/figures.md (builds a release)
+figures-ownership: release-figures ## what the check of a row's owner costs at durable commit; writes docs/figures.md (builds a release)
 	@$(FIGURES) ownership $(FIGURES_FLAGS)
 
 figures-shards: release-figures ## CPU of an answer with 1 and with 16 shards; writes docs/figures.md (builds a release)
