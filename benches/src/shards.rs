@@ -43,7 +43,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16])]
     shards: Vec<u16>,
     /// Blocks, in each of which every cluster is asked all calls in both orders, stretch by stretch
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 10)]
     blocks: usize,
     /// Connections to each node. With one no two requests meet: each server has one connection, warm, and no two commits
     /// share a sync. With more, sixteen pools fill slowly, and every new connection costs what thirty requests do
