@@ -87,8 +87,7 @@ pub async fn run(options: &Options) -> Outcome<()> {
         found.extend(one_cluster(options, (replicas, delay), most, &mut facts).await?);
     }
     let text = ownership_report::text(&facts, &found);
-    options.subject.report(ownership_report::COMMAND, &text)?;
-    Ok(())
+    options.subject.report(ownership_report::COMMAND, &text)
 }
 
 async fn one_cluster(

@@ -28,9 +28,9 @@ pub struct Facts {
 pub fn text(facts: &Facts, arms: &[Arm], costs: &[Cost]) -> String {
     let counts: Vec<String> = arms.iter().map(|arm| arm.shards.to_string()).collect();
     let mut text = format!(
-        "{} {} replicas a shard. Clusters of {} shards side by side; {} blocks, {} requests of a call \
-         in each (a tenth of logins, four times as many session checks and bare reads) over {} connection(s), in stretches A B B A, half of each to warm up and {:.2} s measured. \
-         Load average afterwards {}.\n\n",
+        "{} {} replicas a shard. Clusters of {} shards side by side; {} blocks, {} requests of a call in each (a tenth of \
+         logins, four times as many session checks and bare reads) over {} connection(s), in stretches A B B A, half of \
+         each to warm up and {:.2} s measured. Load average afterwards {}.\n\n",
         made_by(COMMAND, &facts.servers),
         facts.replicas,
         counts.join(" and "),
